@@ -1,0 +1,78 @@
+/* Checked allocation and the stack arena. */
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool oas_mul_overflows(size_t a, size_t b, size_t *result)
+{
+    *result = a * b;
+    return b != 0 && a > SIZE_MAX / b;
+}
+
+bool oas_add_overflows(size_t a, size_t b, size_t *result)
+{
+    *result = a + b;
+    return *result < a;
+}
+
+void *oas_alloc(size_t n, size_t size)
+{
+    size_t bytes, rounded;
+    if (oas_mul_overflows(n, size, &bytes) || oas_add_overflows(bytes, OAS_ALIGN - 1, &rounded))
+        return NULL;
+    rounded -= rounded % OAS_ALIGN;
+    if (rounded == 0)
+        rounded = OAS_ALIGN;
+    void *block = aligned_alloc(OAS_ALIGN, rounded);
+    if (block)
+        memset(block, 0, rounded);
+    return block;
+}
+
+void oas_free(void *block)
+{
+    free(block);
+}
+
+char *oas_text_copy(const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char *copy = oas_alloc(n, 1);
+    if (copy)
+        memcpy(copy, text, n);
+    return copy;
+}
+
+bool oas_arena_new(arena *a, size_t size)
+{
+    *a = (arena){.size = size, .base = oas_alloc(size, 1)};
+    a->failed = a->base == NULL;
+    return !a->failed;
+}
+
+void oas_arena_count(arena *a)
+{
+    *a = (arena){.size = SIZE_MAX, .counting = true};
+}
+
+void oas_arena_free(arena *a)
+{
+    oas_free(a->base);
+    *a = (arena){0};
+}
+
+void *oas_arena_take(arena *a, size_t size)
+{
+    size_t rounded, end;
+    if (a->failed || oas_add_overflows(size, OAS_ALIGN - 1, &rounded) ||
+        oas_add_overflows(a->used, rounded - rounded % OAS_ALIGN, &end) || end > a->size) {
+        a->failed = true;
+        return NULL;
+    }
+    unsigned char *block = a->counting ? NULL : a->base + a->used;
+    a->used = end;
+    if (a->peak < end)
+        a->peak = end;
+    return block;
+}

@@ -1,0 +1,131 @@
+/*
+ * Running and recording.  A network is a C function that calls op builders (tensor/ops.h); every builder checks its
+ * inputs, takes storage for its output from the graph's arena, and computes at once.  When the graph records, it also
+ * keeps the node on a tape, and oas_backward walks the tape in reverse.  When it plans, nothing is computed: shapes
+ * flow, the arena counts bytes and the graph counts FLOPs.
+ *
+ * Failure is sticky: the first one sets graph.status and graph.message, builders given NULL return NULL, and the network
+ * stays a straight line that is checked once, at its end.
+ *
+ * Memory: outputs live in the arena until their mark is released.  A network releases what a block used like this:
+ *
+ *     tensor *x = ...;                       // lives on
+ *     size_t mark = oas_graph_mark(g);
+ *     oas_add_gated(g, x, branch(g, x), ..); // ops that may work in place do so when the graph does not record
+ *     oas_graph_release(g, mark);            // no effect while recording
+ */
+#ifndef OAS_TENSOR_GRAPH_H
+#define OAS_TENSOR_GRAPH_H
+
+#include "base/threads.h"
+#include "tensor/tensor.h"
+
+typedef enum oas_backend {
+    OAS_REF,  /* plain C on floats: the definition, never missing */
+    OAS_CPU,  /* fast; falls back to OAS_REF where NULL */
+    OAS_CUDA, /* reserved */
+    OAS_BACKENDS
+} oas_backend;
+
+enum { OAS_MAX_INPUTS = 6, OAS_PARAM_BYTES = 96 };
+
+typedef struct op op;
+typedef struct graph graph;
+typedef struct node node;
+typedef struct device device; /* threads, kernels and libraries of one machine: cpu/device.h */
+typedef struct sampler sampler; /* draws test cases: tests/ops/sampler.h */
+
+/* One application of an op.  Missing optional inputs are NULL. */
+struct node {
+    const op *op;
+    tensor *in[OAS_MAX_INPUTS];
+    tensor *out;
+    void *keep; /* what forward saves for backward; op->keep says how many bytes */
+    _Alignas(16) unsigned char param[OAS_PARAM_BYTES]; /* the op's own struct of parameters */
+    node *previous; /* on the tape */
+};
+
+/*
+ * Computes n->out from n->in.  Shapes have been checked.  A REF function sees floats only: the graph converts other
+ * types before and after.  A CPU function sees the types that op->accepts said yes to.
+ */
+typedef oasis_status op_fn(graph *g, const node *n);
+
+/*
+ * What an op is: one const descriptor at the end of its block in ops/, one line in ops/ops.def.
+ */
+struct op {
+    const char *name;
+    const char *stage;  /* under which name its time is reported: "dense", "conv", "attention", "passes" */
+    int n_in;
+    /* Checks the inputs and sets n->out->shape and dtype; false after oas_graph_fail. */
+    bool (*shape)(graph *g, node *n);
+    /* Bytes saved for backward; NULL = none. */
+    size_t (*keep)(const node *n);
+    /* Multiply-adds count two; NULL = 0. */
+    double (*flops)(const node *n);
+    /* May the output share storage with in[0]?  Only used when not recording. */
+    bool in_place;
+    /* Can the CPU function take these types and sizes on this machine?  NULL = whatever comes. */
+    bool (*accepts)(const graph *g, const node *n);
+    op_fn *forward[OAS_BACKENDS];
+    op_fn *backward[OAS_BACKENDS]; /* adds into the inputs' gradients; NULL = not differentiable (yet) */
+    /* Sets up the i-th test case in n (inputs with random values, parameters); false = no more. */
+    bool (*sample)(sampler *s, int i, node *n);
+    float tolerance;      /* of OAS_CPU in fp32 against OAS_REF: norm of the difference over norm of the result */
+    float tolerance_bf16; /* the same with bf16 inputs and outputs */
+};
+
+enum { OAS_MAX_STAGES = 16 };
+
+typedef struct stage_time {
+    const char *name;
+    double seconds, flops;
+} stage_time;
+
+struct graph {
+    arena memory;
+    device *device;       /* NULL: REF, one thread */
+    oas_backend backend;
+    oas_dtype compute;    /* type of activations: OAS_BF16 or OAS_F32 */
+    bool planning, recording;
+    oasis_status status;  /* first failure, sticky */
+    oasis_message message;
+    node *tape;           /* last recorded node */
+    double flops;         /* counted so far */
+    stage_time stages[OAS_MAX_STAGES];
+    /* Called after each op with its output, for golden tests and --dump; may be NULL. */
+    void (*watch)(void *user, const node *n);
+    void *watch_user;
+    volatile const bool *cancel; /* set by another thread: builders fail with OASIS_E_CANCELLED; may be NULL */
+};
+
+/* Fails the graph (only the first failure is kept); returns NULL so that builders can say `return oas_graph_fail(...)`. */
+tensor *oas_graph_fail(graph *g, oasis_status status, const char *format, ...) OAS_PRINTF(3, 4);
+
+/* Storage of the graph, uninitialised; data is NULL while planning. */
+tensor *oas_tensor(graph *g, oas_dtype dtype, shape s);
+
+/* Scratch of the running op: taken from the arena and given back by the graph when the op returns.  NULL and a failed
+ * graph when it does not fit. */
+void *oas_scratch(graph *g, size_t bytes);
+
+/* The same storage seen with another shape of as many values. */
+tensor *oas_view(graph *g, tensor *t, shape s);
+
+/*
+ * Applies an op: shape, storage, compute, record.  `in` may hold NULL for optional inputs only when `optional` says so:
+ * bit i set = in[i] may be missing.
+ */
+tensor *oas_apply(graph *g, const op *o, tensor *const *in, unsigned optional, const void *param, size_t param_bytes);
+
+size_t oas_graph_mark(const graph *g);
+void oas_graph_release(graph *g, size_t mark);
+
+/* Starts afresh: nothing in the arena, no tape, no failure.  Keeps device, backend, compute, times. */
+void oas_graph_reset(graph *g);
+
+/* The parameters of a node as the op's struct. */
+#define OAS_PARAM(type, n) ((const type *)(const void *)(n)->param)
+
+#endif
