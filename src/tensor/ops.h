@@ -1,0 +1,137 @@
+/*
+ * The operations that networks are made of.  Each builder checks its inputs, computes (or plans, or records) and returns
+ * the output, or NULL when the graph has failed.  Types: "compute" means g->compute; residual streams are float.
+ *
+ * One file of ops/ holds a family: builder, shape, forward, backward, samples, descriptor.
+ */
+#ifndef OAS_TENSOR_OPS_H
+#define OAS_TENSOR_OPS_H
+
+#include "tensor/graph.h"
+
+typedef enum oas_activation { OAS_LINEAR, OAS_GELU_TANH, OAS_SILU, OAS_RELU, OAS_ACTIVATIONS } oas_activation;
+
+/* A grid of tokens: N = batch * frames * height * width, index ((b*frames + f)*height + y)*width + x. */
+typedef struct token_grid {
+    int64_t batch, frames, height, width;
+} token_grid;
+
+static inline int64_t oas_grid_tokens(const token_grid *t)
+{
+    return t->batch * t->frames * t->height * t->width;
+}
+
+/* ---- dense: ops/dense.c -------------------------------------------------------------------------------------------- */
+
+typedef struct linear {
+    tensor *weight; /* [out, in], any float type */
+    tensor *bias;   /* [out] float, or NULL */
+} linear;
+
+/* y = act(x w^T + b):  x [..., in] -> [..., out] of type `out`. */
+tensor *oas_linear(graph *g, tensor *x, const linear *layer, oas_activation act, oas_dtype out);
+
+/* ---- convolution: ops/conv.c --------------------------------------------------------------------------------------- */
+
+/* A convolution of 1x1 or 3x3 pixels and kt frames, stride 1, zeros beyond the picture, causal in time. */
+typedef struct conv {
+    tensor *weight; /* [out, in, kt, kh, kw], kt index kt-1 = the current frame; kh = kw = 1 or 3 */
+    tensor *bias;   /* [out] float, or NULL */
+} conv;
+
+/*
+ * y = act(conv(x) + b) + residual:  x [B,T,H,W,in] -> [B,T,H,W,out], compute type.
+ *   history   [B,kt-1,H,W,in] the frames before x, or NULL = zeros; ignored when kt = 1
+ *   residual  [B,T,H,W,out] added after the activation, or NULL; may be overwritten when the graph does not record
+ */
+tensor *oas_conv(graph *g, tensor *x, const conv *layer, tensor *history, oas_activation act, tensor *residual);
+
+/* ---- norms: ops/norm.c --------------------------------------------------------------------------------------------- */
+
+/*
+ * Layer norm without weights, then a modulation:  y = LN(x) * (1 + m[scale]) + m[shift], statistics in float.
+ *   x [N,d] float;  m [rows,d] float, rows `shift` and `scale`;  y [N,d] compute type
+ */
+tensor *oas_norm_modulate(graph *g, tensor *x, tensor *m, int shift, int scale, float eps);
+
+/*
+ * RMS norm over all channels of a token (all heads together), gain, then rotation of adjacent pairs in each head:
+ *   u = x / sqrt(mean(x^2) + eps) * gain;  (a,b) -> (a cos - b sin, a sin + b cos)
+ *   x [N,d] compute type;  gain [d] float;  rope [n, head_dim] float, (cos, sin) per pair, n tokens of one sample;
+ *   token i uses row i mod n;  y [N,d] compute type
+ */
+tensor *oas_rms_norm_rope(graph *g, tensor *x, tensor *gain, tensor *rope, float eps);
+
+/* ---- attention: ops/attention.c ------------------------------------------------------------------------------------ */
+
+enum { OAS_MAX_HEADS = 64 };
+
+typedef enum oas_head_kind { OAS_HEAD_GLOBAL = 'g', OAS_HEAD_INTRA = 'i', OAS_HEAD_WINDOW = 'w' } oas_head_kind;
+
+/* Which keys each head of a layer sees. */
+typedef struct route_layer {
+    int heads;
+    char kind[OAS_MAX_HEADS]; /* oas_head_kind */
+    int window[3];            /* frames, rows, columns; odd */
+} route_layer;
+
+/* The definition: does a head of that kind let `query` see `key`?  Indices are token indices of one sample's grid.
+ * Borders are truncated: keys outside the grid do not exist. */
+bool oas_route_sees(oas_head_kind kind, const int window[3], const token_grid *grid, int64_t query, int64_t key);
+
+/*
+ * out_i = sum_j softmax_j(q_i . k_j / sqrt(hd)) v_j over the keys j that the head sees; heads in their original order.
+ *   q, k, v [N, heads*hd] compute type;  out the same.  Samples of the batch do not see each other.
+ */
+tensor *oas_attention(graph *g, tensor *q, tensor *k, tensor *v, const token_grid *grid, const route_layer *route);
+
+/* ---- elementwise: ops/elementwise.c ------------------------------------------------------------------------------- */
+
+/* y = x + b * m[row]  (m NULL: y = x + b).  x [N,d] float, works in place;  b [N,d] any type;  m [rows,d] float. */
+tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row);
+
+/* y = x + a*b, float.  Shapes equal. */
+tensor *oas_axpy(graph *g, tensor *x, float a, tensor *b);
+
+/* y = act(x), type of x, in place. */
+tensor *oas_activate(graph *g, tensor *x, oas_activation act);
+
+/* y = x in another type. */
+tensor *oas_cast(graph *g, tensor *x, oas_dtype dtype);
+
+/* ---- layout: ops/layout.c ------------------------------------------------------------------------------------------ */
+
+typedef struct block_factor {
+    int t, h, w; /* a block of t frames, h rows, w columns becomes channels */
+} block_factor;
+
+typedef enum oas_channel_order {
+    OAS_CHANNEL_SLOW, /* channel ((c*t + i)*h + j)*w + k: PyTorch's pixel_(un)shuffle */
+    OAS_CHANNEL_FAST  /* channel ((i*h + j)*w + k)*C + c */
+} oas_channel_order;
+
+/*
+ * x [B,T,H,W,C] -> [B,F,H/h,W/w,C*t*h*w] of type `out`, with `front` copies of frame 0 put before the first:
+ * F = (T+front)/t.  Fails when something does not divide.
+ */
+tensor *oas_space_to_depth(graph *g, tensor *x, block_factor f, oas_channel_order order, int front, oas_dtype out);
+
+/*
+ * The inverse: x [B,F,h,w,C*t*h*w] -> [B,F*t-drop,...,C], leaving out the first `drop` frames; `add` (or NULL), of the
+ * output's shape, is added.
+ */
+tensor *oas_depth_to_space(graph *g, tensor *x, block_factor f, oas_channel_order order, int drop, tensor *add,
+                           oas_dtype out);
+
+/* Channels begin .. begin+count-1 of x [..., C], as `out`. */
+tensor *oas_channels(graph *g, tensor *x, int64_t begin, int64_t count, oas_dtype out);
+
+/* x [B,T,...] frames begin .. begin+count-1, a copy. */
+tensor *oas_frames(graph *g, tensor *x, int64_t begin, int64_t count);
+
+/* ---- the list ------------------------------------------------------------------------------------------------------ */
+
+/* All ops, ended by NULL (ops/ops.def). */
+extern const op *const oas_ops[];
+
+#endif
