@@ -8,9 +8,9 @@
 #include <oasis/oasis.h>
 
 #if defined(__GNUC__)
-#define OAS_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define OAS_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
-#define OAS_PRINTF(format, first)
+#define OAS_PRINTF(text, first)
 #endif
 
 /* Hands a failure (a negative status) up to the caller. */

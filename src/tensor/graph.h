@@ -43,10 +43,11 @@ struct node {
     void *keep; /* what forward saves for backward; op->keep says how many bytes */
     _Alignas(16) unsigned char param[OAS_PARAM_BYTES]; /* the op's own struct of parameters */
     node *previous; /* on the tape */
+    bool needs_grad;
 };
 
 /*
- * Computes n->out from n->in.  Shapes have been checked.  A REF function sees floats only: the graph converts other
+ * Computes n->out from n->in.  Shapes have been checked; never called while the graph plans.  A REF function sees floats only: the graph converts other
  * types before and after.  A CPU function sees the types that op->accepts said yes to.
  */
 typedef oasis_status op_fn(graph *g, const node *n);
@@ -64,10 +65,12 @@ struct op {
     size_t (*keep)(const node *n);
     /* Multiply-adds count two; NULL = 0. */
     double (*flops)(const node *n);
-    /* May the output share storage with in[0]?  Only used when not recording. */
-    bool in_place;
+    /* 1 + the index of the input whose storage the output may take over when the graph does not record; 0 = none. */
+    int in_place;
     /* Can the CPU function take these types and sizes on this machine?  NULL = whatever comes. */
     bool (*accepts)(const graph *g, const node *n);
+    /* The most bytes that the CPU forward takes by oas_scratch, for the plan; NULL = none. */
+    size_t (*scratch)(graph *g, const node *n);
     op_fn *forward[OAS_BACKENDS];
     op_fn *backward[OAS_BACKENDS]; /* adds into the inputs' gradients; NULL = not differentiable (yet) */
     /* Sets up the i-th test case in n (inputs with random values, parameters); false = no more. */
@@ -85,6 +88,7 @@ typedef struct stage_time {
 
 struct graph {
     arena memory;
+    arena headers;        /* tensor headers while planning, when `memory` only counts */
     device *device;       /* NULL: REF, one thread */
     oas_backend backend;
     oas_dtype compute;    /* type of activations: OAS_BF16 or OAS_F32 */

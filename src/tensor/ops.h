@@ -28,8 +28,11 @@ typedef struct linear {
     tensor *bias;   /* [out] float, or NULL */
 } linear;
 
-/* y = act(x w^T + b):  x [..., in] -> [..., out] of type `out`. */
-tensor *oas_linear(graph *g, tensor *x, const linear *layer, oas_activation act, oas_dtype out);
+/*
+ * y = act(x w^T + b) + residual:  x [..., in] -> [..., out] of type `out`.
+ *   residual  [..., out] of type `out`, or NULL; may be overwritten when the graph does not record
+ */
+tensor *oas_linear(graph *g, tensor *x, const linear *layer, oas_activation act, tensor *residual, oas_dtype out);
 
 /* ---- convolution: ops/conv.c --------------------------------------------------------------------------------------- */
 

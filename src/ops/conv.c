@@ -1,0 +1,296 @@
+/*
+ * Convolution over pixels and, causally, over time:  y = act(conv(x) + b) + residual.
+ *
+ *     frames      history | x0 x1 x2 ...        kt = 2: frame t sees [t-1, t]
+ *     one slab    rows y0 .. y0+n-1 of frame t; reads rows y0-1 .. y0+n of kt frames
+ *
+ * A slab of one frame (kt = 1) is read where it lies.  With kt > 1 the rows of the kt frames are gathered pixel by
+ * pixel into kt*C channels first, so that one two-dimensional convolution computes the sum over time too.
+ */
+#include "cpu/dnnl.h"
+#include "ops/op.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+struct conv_param {
+    int32_t act;
+};
+
+extern const op oas_op_conv;
+
+tensor *oas_conv(graph *g, tensor *x, const conv *layer, tensor *history, oas_activation act, tensor *residual)
+{
+    tensor *in[] = {x, layer->weight, layer->bias, history, residual};
+    struct conv_param p = {(int32_t)act};
+    return oas_apply(g, &oas_op_conv, in, 1u << 2 | 1u << 3 | 1u << 4, &p, sizeof p);
+}
+
+static bool conv_shape(graph *g, node *n)
+{
+    const tensor *x = n->in[0], *w = n->in[1], *b = n->in[2], *h = n->in[3], *r = n->in[4];
+    if (x->shape.rank != 5 || w->shape.rank != 5)
+        return oas_op_refuse(g, "conv: input %s and weight %s must have five sizes", oas_shape_text(&x->shape).text,
+                             oas_shape_text(&w->shape).text);
+    int64_t kernel = w->shape.size[3], frames = w->shape.size[2];
+    if (w->shape.size[1] != oas_last(x, 0) || w->shape.size[4] != kernel || (kernel != 1 && kernel != 3))
+        return oas_op_refuse(g, "conv: weight %s of %s does not fit input %s", oas_shape_text(&w->shape).text,
+                             w->name ? w->name : "a layer", oas_shape_text(&x->shape).text);
+    shape past = x->shape;
+    past.size[1] = frames - 1;
+    if (h && frames > 1 && (!oas_shape_equal(&h->shape, &past) || h->dtype != x->dtype))
+        return oas_op_refuse(g, "conv: history %s instead of %s", oas_shape_text(&h->shape).text,
+                             oas_shape_text(&past).text);
+    if (b && (oas_count(&b->shape) != w->shape.size[0] || b->dtype != OAS_F32))
+        return oas_op_refuse(g, "conv: bias %s does not fit %lld outputs", oas_shape_text(&b->shape).text,
+                             (long long)w->shape.size[0]);
+    n->out->shape = x->shape;
+    n->out->shape.size[4] = w->shape.size[0];
+    n->out->dtype = g->compute;
+    if (r && (!oas_shape_equal(&r->shape, &n->out->shape) || r->dtype != n->out->dtype))
+        return oas_op_refuse(g, "conv: residual %s instead of %s", oas_shape_text(&r->shape).text,
+                             oas_shape_text(&n->out->shape).text);
+    return true;
+}
+
+static double conv_flops(const node *n)
+{
+    const tensor *w = n->in[1];
+    return 2. * (double)oas_rows(n->out) * (double)oas_count(&w->shape);
+}
+
+/* Frame t of sample b, reaching back into the history; NULL = zeros. */
+static const char *frame_at(const tensor *x, const tensor *history, int64_t b, int64_t t)
+{
+    int64_t frames = x->shape.size[1], past = history ? history->shape.size[1] : 0;
+    size_t bytes = (size_t)(oas_last(x, 2) * oas_last(x, 1) * oas_last(x, 0)) * oas_dtype_size(x->dtype);
+    if (t >= 0)
+        return (const char *)x->data + (size_t)(b * frames + t) * bytes;
+    return past + t >= 0 ? (const char *)history->data + (size_t)(b * past + past + t) * bytes : NULL;
+}
+
+/* One output value: the sum over frames, taps and channels that exist. */
+static double conv_at(const node *n, const float *const *frames, int64_t row, int64_t column, int64_t channel)
+{
+    const tensor *x = n->in[0], *w = n->in[1];
+    int64_t height = x->shape.size[2], width = x->shape.size[3], in = x->shape.size[4];
+    int64_t kt = w->shape.size[2], k = w->shape.size[3];
+    const float *weight = oas_f32(w) + channel * in * kt * k * k;
+    double sum = 0;
+    for (int64_t t = 0; t < kt; t++) {
+        for (int64_t i = 0; i < k; i++) {
+            for (int64_t j = 0; j < k; j++) {
+                int64_t y = row + i - k / 2, xx = column + j - k / 2;
+                if (!frames[t] || y < 0 || y >= height || xx < 0 || xx >= width)
+                    continue;
+                const float *pixel = frames[t] + (y * width + xx) * in;
+                for (int64_t c = 0; c < in; c++)
+                    sum += (double)pixel[c] * (double)weight[((c * kt + t) * k + i) * k + j];
+            }
+        }
+    }
+    return sum;
+}
+
+enum { MOST_CONV_FRAMES = 8 };
+
+static oasis_status conv_ref(graph *g, const node *n)
+{
+    (void)g;
+    const tensor *x = n->in[0];
+    const float *bias = n->in[2] ? oas_f32(n->in[2]) : NULL, *residual = n->in[4] ? oas_f32(n->in[4]) : NULL;
+    oas_activation act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
+    int64_t frames = x->shape.size[1], pixels = x->shape.size[2] * x->shape.size[3], outputs = n->out->shape.size[4];
+    int64_t kt = n->in[1]->shape.size[2];
+    float *y = oas_f32(n->out);
+    for (int64_t f = 0; f < x->shape.size[0] * frames; f++) {
+        const float *seen[MOST_CONV_FRAMES];
+        for (int64_t t = 0; t < kt; t++)
+            seen[t] = (const float *)(const void *)frame_at(x, n->in[3], f / frames, f % frames + t - kt + 1);
+        for (int64_t p = 0; p < pixels; p++) {
+            for (int64_t o = 0; o < outputs; o++) {
+                int64_t i = (f * pixels + p) * outputs + o;
+                double sum = conv_at(n, seen, p / x->shape.size[3], p % x->shape.size[3], o) + (bias ? (double)bias[o] : 0.);
+                y[i] = oas_act(act, (float)sum) + (residual ? residual[i] : 0.f);
+            }
+        }
+    }
+    return OASIS_OK;
+}
+
+/* How the frames are cut: strips of `strip` rows, the last one shorter. */
+struct conv_jobs {
+    int64_t strip, strips;
+    const dnnl_job *first, *middle, *last; /* by which borders they touch; first = the only one when strips = 1 */
+    size_t gather_bytes;                   /* per worker; 0 when kt = 1 */
+    size_t scratch_each, weight_bytes;
+};
+
+/* A strip's gathered input should stay in a core's second-level cache. */
+enum { STRIP_BYTES = 512 * 1024, LEAST_STRIP = 8, LEAST_STRIPS = 4 };
+
+static int64_t strip_rows(const node *n)
+{
+    const tensor *x = n->in[0];
+    int64_t height = x->shape.size[2];
+    int64_t row_bytes = x->shape.size[3] * x->shape.size[4] * n->in[1]->shape.size[2] * (int64_t)oas_dtype_size(x->dtype);
+    int64_t rows = STRIP_BYTES / row_bytes, most = (height + LEAST_STRIPS - 1) / LEAST_STRIPS;
+    if (rows > most)
+        rows = most;
+    if (rows < LEAST_STRIP)
+        rows = LEAST_STRIP;
+    return rows < height ? rows : height;
+}
+
+static size_t most_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
+{
+    const tensor *x = n->in[0], *w = n->in[1];
+    int64_t height = x->shape.size[2], kt = w->shape.size[2];
+    *j = (struct conv_jobs){.strip = strip_rows(n)};
+    j->strips = (height + j->strip - 1) / j->strip;
+    dnnl_spec spec = {.kernel = 3,
+                      .act = OAS_PARAM(struct conv_param, n)->act,
+                      .in_type = (int32_t)x->dtype,
+                      .out_type = (int32_t)n->out->dtype,
+                      .bias = n->in[2] != NULL,
+                      .residual = n->in[4] != NULL,
+                      .pad_top = 1,
+                      .pad_bottom = j->strips == 1,
+                      .rows = j->strip + (j->strips > 1),
+                      .width = x->shape.size[3],
+                      .in = x->shape.size[4] * kt,
+                      .out = w->shape.size[0]};
+    j->first = j->middle = j->last = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+    if (j->strips > 1) {
+        spec.pad_top = 0, spec.pad_bottom = 1;
+        spec.rows = height - (j->strips - 1) * j->strip + 1;
+        j->last = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+    }
+    if (j->strips > 2) {
+        spec.pad_bottom = 0;
+        spec.rows = j->strip + 2;
+        j->middle = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+    }
+    if (!j->first || !j->middle || !j->last)
+        return false;
+    size_t scratch = most_of(oas_dnnl_scratch_bytes(j->first), oas_dnnl_scratch_bytes(j->middle));
+    scratch = (most_of(scratch, oas_dnnl_scratch_bytes(j->last)) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    if (kt > 1)
+        j->gather_bytes = (size_t)((j->strip + 2) * spec.width * spec.in) * oas_dtype_size(x->dtype);
+    j->gather_bytes = (j->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    j->scratch_each = scratch + j->gather_bytes;
+    if (!w->packed || w->needs_grad)
+        j->weight_bytes = most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)) + OAS_ALIGN;
+    return true;
+}
+
+static size_t conv_scratch(graph *g, const node *n)
+{
+    struct conv_jobs j;
+    if (!conv_prepare(g, n, &j))
+        return 0;
+    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + 3 * j.weight_bytes;
+}
+
+struct conv_task {
+    graph *g;
+    const node *n;
+    struct conv_jobs jobs;
+    const void *weights[3]; /* of first, middle, last */
+    unsigned char *scratch;
+    atomic_int status;
+};
+
+/* Rows y0 .. y0+rows-1 of the kt frames before and at t, pixel by pixel: [rows*width, kt, C]. */
+static void gather(const node *n, int64_t b, int64_t t, int64_t y0, int64_t rows, unsigned char *to)
+{
+    const tensor *x = n->in[0];
+    int64_t kt = n->in[1]->shape.size[2], width = x->shape.size[3];
+    size_t pixel = (size_t)x->shape.size[4] * oas_dtype_size(x->dtype);
+    for (int64_t k = 0; k < kt; k++) {
+        const char *from = frame_at(x, n->in[3], b, t + k - kt + 1);
+        unsigned char *out = to + (size_t)k * pixel;
+        if (from)
+            from += (size_t)(y0 * width) * pixel;
+        for (int64_t i = 0; i < rows * width; i++, out += (size_t)kt * pixel) {
+            if (from)
+                memcpy(out, from + (size_t)i * pixel, pixel);
+            else
+                memset(out, 0, pixel);
+        }
+    }
+}
+
+static void conv_slab(void *arg, int64_t slab, int worker)
+{
+    struct conv_task *task = arg;
+    const node *n = task->n;
+    const tensor *x = n->in[0], *out = n->out;
+    const struct conv_jobs *j = &task->jobs;
+    int64_t frame = slab / j->strips, strip = slab % j->strips, frames = x->shape.size[1];
+    int64_t height = x->shape.size[2], width = x->shape.size[3], y0 = strip * j->strip;
+    int64_t y1 = y0 + j->strip < height ? y0 + j->strip : height;
+    int64_t in0 = y0 > 0 ? y0 - 1 : 0, in1 = y1 < height ? y1 + 1 : height;
+    int which = strip == 0 ? 0 : strip == j->strips - 1 ? 2 : 1;
+    const dnnl_job *job = which == 0 ? j->first : which == 2 ? j->last : j->middle;
+    unsigned char *scratch = task->scratch + (size_t)worker * j->scratch_each;
+    const void *input = scratch;
+    if (j->gather_bytes)
+        gather(n, frame / frames, frame % frames, in0, in1 - in0, scratch);
+    else
+        input = (const char *)x->data +
+                (size_t)((frame * height + in0) * width * x->shape.size[4]) * oas_dtype_size(x->dtype);
+    char *y = (char *)out->data + (size_t)((frame * height + y0) * width * out->shape.size[4]) * oas_dtype_size(out->dtype);
+    oasis_status s = oas_dnnl_run(task->g->device->dnnl, job, worker, input, task->weights[which],
+                                  n->in[2] ? n->in[2]->data : NULL, y, scratch + j->gather_bytes);
+    if (s < 0)
+        atomic_store(&task->status, (int)s);
+}
+
+static oasis_status conv_cpu(graph *g, const node *n)
+{
+    struct conv_task t = {.g = g, .n = n};
+    const tensor *x = n->in[0], *w = n->in[1];
+    if (!conv_prepare(g, n, &t.jobs))
+        return OASIS_E_DEVICE;
+    int kt = (int)w->shape.size[2];
+    const dnnl_job *jobs[3] = {t.jobs.first, t.jobs.middle, t.jobs.last};
+    for (int i = 0; i < 3; i++) {
+        void *own = t.jobs.weight_bytes ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
+        if (g->status < 0)
+            return g->status;
+        OAS_TRY(oas_dnnl_weights(g->device->dnnl, jobs[i], w, kt, own, &t.weights[i]));
+    }
+    t.scratch = oas_scratch(g, t.jobs.scratch_each * (size_t)oas_pool_workers(g->device->pool));
+    if (g->status < 0)
+        return g->status;
+    if (n->in[4] && n->in[4]->data != n->out->data)
+        memcpy(n->out->data, n->in[4]->data, oas_bytes(n->out));
+    oas_pool_run(g->device->pool, x->shape.size[0] * x->shape.size[1] * t.jobs.strips, conv_slab, &t);
+    return (oasis_status)atomic_load(&t.status);
+}
+
+static bool conv_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    return n->in[1]->shape.size[3] == 3 && n->in[1]->shape.size[2] <= MOST_CONV_FRAMES;
+}
+
+const op oas_op_conv = {
+    .name = "conv",
+    .stage = "conv",
+    .n_in = 5,
+    .in_place = 5,
+    .shape = conv_shape,
+    .flops = conv_flops,
+    .accepts = conv_accepts,
+    .scratch = conv_scratch,
+    .forward = {[OAS_REF] = conv_ref, [OAS_CPU] = conv_cpu},
+    .tolerance = 2e-6f,      /* float sums of a few thousand terms against double */
+    .tolerance_bf16 = 6e-3f, /* one rounding of the result to 8 bits */
+};

@@ -1,0 +1,195 @@
+/*
+ * Elementwise ops.
+ *   add_gated   y = x + b * m[row]      the residual stream of a block
+ *   axpy        y = x + a b             the one step: z_H = z_L - sigma v
+ *   activate    y = act(x)
+ *   cast        y = x in another type
+ */
+#include "ops/op.h"
+
+#include <string.h>
+
+extern const op oas_op_add_gated, oas_op_axpy, oas_op_activate, oas_op_cast;
+
+/* ---- gated residual ------------------------------------------------------------------------------------------------ */
+
+struct gate_param {
+    int32_t row;
+};
+
+tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row)
+{
+    tensor *in[] = {x, b, m};
+    struct gate_param p = {row};
+    return oas_apply(g, &oas_op_add_gated, in, 1u << 2, &p, sizeof p);
+}
+
+static bool gate_shape(graph *g, node *n)
+{
+    const tensor *x = n->in[0], *b = n->in[1], *m = n->in[2];
+    int32_t row = OAS_PARAM(struct gate_param, n)->row;
+    if (x->dtype != OAS_F32 || !oas_shape_equal(&x->shape, &b->shape))
+        return oas_op_refuse(g, "add_gated: %s and %s differ", oas_shape_text(&x->shape).text,
+                             oas_shape_text(&b->shape).text);
+    if (m && (m->dtype != OAS_F32 || oas_last(m, 0) != oas_last(x, 0) || row >= oas_rows(m)))
+        return oas_op_refuse(g, "add_gated: table %s has no row %d for %s", oas_shape_text(&m->shape).text, row,
+                             oas_shape_text(&x->shape).text);
+    n->out->shape = x->shape;
+    n->out->dtype = OAS_F32;
+    return true;
+}
+
+static oasis_status gate_ref(graph *g, const node *n)
+{
+    (void)g;
+    int64_t d = oas_last(n->in[0], 0), rows = oas_rows(n->in[0]);
+    const float *x = oas_f32(n->in[0]), *b = oas_f32(n->in[1]);
+    const float *gate = n->in[2] ? oas_f32(n->in[2]) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
+    float *y = oas_f32(n->out);
+    for (int64_t i = 0; i < rows * d; i++)
+        y[i] = x[i] + b[i] * (gate ? gate[i % d] : 1.f);
+    return OASIS_OK;
+}
+
+const op oas_op_add_gated = {
+    .name = "add_gated",
+    .stage = "passes",
+    .n_in = 3,
+    .in_place = 1,
+    .shape = gate_shape,
+    .forward = {[OAS_REF] = gate_ref},
+    .tolerance = 1e-6f,
+    .tolerance_bf16 = 1e-6f,
+};
+
+/* ---- x + a b ------------------------------------------------------------------------------------------------------- */
+
+struct axpy_param {
+    float a;
+};
+
+tensor *oas_axpy(graph *g, tensor *x, float a, tensor *b)
+{
+    tensor *in[] = {x, b};
+    struct axpy_param p = {a};
+    return oas_apply(g, &oas_op_axpy, in, 0, &p, sizeof p);
+}
+
+static bool axpy_shape(graph *g, node *n)
+{
+    const tensor *x = n->in[0], *b = n->in[1];
+    if (!oas_shape_equal(&x->shape, &b->shape))
+        return oas_op_refuse(g, "axpy: %s and %s differ", oas_shape_text(&x->shape).text,
+                             oas_shape_text(&b->shape).text);
+    n->out->shape = x->shape;
+    n->out->dtype = OAS_F32;
+    return true;
+}
+
+static oasis_status axpy_ref(graph *g, const node *n)
+{
+    (void)g;
+    const float *x = oas_f32(n->in[0]), *b = oas_f32(n->in[1]);
+    float *y = oas_f32(n->out), a = OAS_PARAM(struct axpy_param, n)->a;
+    for (int64_t i = 0, count = oas_count(&n->out->shape); i < count; i++)
+        y[i] = x[i] + a * b[i];
+    return OASIS_OK;
+}
+
+const op oas_op_axpy = {
+    .name = "axpy",
+    .stage = "passes",
+    .n_in = 2,
+    .shape = axpy_shape,
+    .forward = {[OAS_REF] = axpy_ref},
+    .tolerance = 1e-6f,
+    .tolerance_bf16 = 1e-6f,
+};
+
+/* ---- activation ---------------------------------------------------------------------------------------------------- */
+
+struct activate_param {
+    int32_t act;
+};
+
+tensor *oas_activate(graph *g, tensor *x, oas_activation act)
+{
+    struct activate_param p = {(int32_t)act};
+    return oas_apply(g, &oas_op_activate, &x, 0, &p, sizeof p);
+}
+
+static bool same_shape(graph *g, node *n)
+{
+    (void)g;
+    n->out->shape = n->in[0]->shape;
+    n->out->dtype = n->in[0]->dtype;
+    return true;
+}
+
+static oasis_status activate_ref(graph *g, const node *n)
+{
+    (void)g;
+    oas_activation act = (oas_activation)OAS_PARAM(struct activate_param, n)->act;
+    const float *x = oas_f32(n->in[0]);
+    float *y = oas_f32(n->out);
+    for (int64_t i = 0, count = oas_count(&n->out->shape); i < count; i++)
+        y[i] = oas_act(act, x[i]);
+    return OASIS_OK;
+}
+
+const op oas_op_activate = {
+    .name = "activate",
+    .stage = "passes",
+    .n_in = 1,
+    .in_place = 1,
+    .shape = same_shape,
+    .forward = {[OAS_REF] = activate_ref},
+    .tolerance = 1e-6f,
+    .tolerance_bf16 = 4e-3f,
+};
+
+/* ---- type ---------------------------------------------------------------------------------------------------------- */
+
+struct cast_param {
+    int32_t dtype;
+};
+
+tensor *oas_cast(graph *g, tensor *x, oas_dtype dtype)
+{
+    struct cast_param p = {(int32_t)dtype};
+    if (x && x->dtype == dtype)
+        return x;
+    return oas_apply(g, &oas_op_cast, &x, 0, &p, sizeof p);
+}
+
+static bool cast_shape(graph *g, node *n)
+{
+    (void)g;
+    n->out->shape = n->in[0]->shape;
+    n->out->dtype = (oas_dtype)OAS_PARAM(struct cast_param, n)->dtype;
+    return true;
+}
+
+static oasis_status cast_ref(graph *g, const node *n)
+{
+    (void)g;
+    memcpy(n->out->data, n->in[0]->data, oas_bytes(n->out));
+    return OASIS_OK;
+}
+
+static oasis_status cast_cpu(graph *g, const node *n)
+{
+    (void)g;
+    oas_convert(n->out->data, n->out->dtype, n->in[0]->data, n->in[0]->dtype, oas_count(&n->out->shape));
+    return OASIS_OK;
+}
+
+const op oas_op_cast = {
+    .name = "cast",
+    .stage = "passes",
+    .n_in = 1,
+    .shape = cast_shape,
+    .forward = {[OAS_REF] = cast_ref, [OAS_CPU] = cast_cpu},
+    .tolerance = 1e-7f,
+    .tolerance_bf16 = 3e-3f,
+};

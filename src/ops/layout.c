@@ -1,0 +1,230 @@
+/*
+ * Moving values between space, time and channels.
+ *
+ *   space_to_depth   a block of t x h x w pixels of C channels becomes one position of C*t*h*w channels
+ *   depth_to_space   the inverse
+ *   channels         some of the channels
+ *   frames           some of the frames
+ */
+#include "ops/op.h"
+
+#include <string.h>
+
+extern const op oas_op_space_to_depth, oas_op_depth_to_space, oas_op_channels, oas_op_frames;
+
+struct block_param {
+    block_factor f;
+    int32_t order, front, out; /* front: copies of frame 0, or frames dropped */
+};
+
+/* Where, in a block's channels, the value of channel c at (i, j, k) lies. */
+static int64_t block_channel(const struct block_param *p, int64_t channels, int64_t c, int i, int j, int k)
+{
+    int64_t place = ((int64_t)i * p->f.h + j) * p->f.w + k;
+    return p->order == OAS_CHANNEL_SLOW ? c * p->f.t * p->f.h * p->f.w + place : place * channels + c;
+}
+
+/* ---- space to depth ------------------------------------------------------------------------------------------------ */
+
+tensor *oas_space_to_depth(graph *g, tensor *x, block_factor f, oas_channel_order order, int front, oas_dtype out)
+{
+    struct block_param p = {f, (int32_t)order, front, (int32_t)out};
+    return oas_apply(g, &oas_op_space_to_depth, &x, 0, &p, sizeof p);
+}
+
+static bool to_depth_shape(graph *g, node *n)
+{
+    const tensor *x = n->in[0];
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *s = x->shape.size;
+    if (x->shape.rank != 5 || (s[1] + p->front) % p->f.t != 0 || s[2] % p->f.h != 0 || s[3] % p->f.w != 0)
+        return oas_op_refuse(g, "space_to_depth: %s with %d more frames is not made of blocks of %dx%dx%d",
+                             oas_shape_text(&x->shape).text, p->front, p->f.t, p->f.h, p->f.w);
+    n->out->shape = OAS_SHAPE5(s[0], (s[1] + p->front) / p->f.t, s[2] / p->f.h, s[3] / p->f.w,
+                               s[4] * p->f.t * p->f.h * p->f.w);
+    n->out->dtype = (oas_dtype)p->out;
+    return true;
+}
+
+static oasis_status to_depth_ref(graph *g, const node *n)
+{
+    (void)g;
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *in = n->in[0]->shape.size, *out = n->out->shape.size;
+    const float *x = oas_f32(n->in[0]);
+    float *y = oas_f32(n->out);
+    for (int64_t frame = 0; frame < in[0] * (in[1] + p->front); frame++) {
+        int64_t b = frame / (in[1] + p->front), t = frame % (in[1] + p->front);
+        int64_t source = t < p->front ? 0 : t - p->front;
+        for (int64_t row = 0; row < in[2]; row++) {
+            for (int64_t col = 0; col < in[3]; col++) {
+                const float *from = x + (((b * in[1] + source) * in[2] + row) * in[3] + col) * in[4];
+                float *to = y + (((b * out[1] + t / p->f.t) * out[2] + row / p->f.h) * out[3] + col / p->f.w) * out[4];
+                for (int64_t c = 0; c < in[4]; c++)
+                    to[block_channel(p, in[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))] = from[c];
+            }
+        }
+    }
+    return OASIS_OK;
+}
+
+const op oas_op_space_to_depth = {
+    .name = "space_to_depth",
+    .stage = "passes",
+    .n_in = 1,
+    .shape = to_depth_shape,
+    .forward = {[OAS_REF] = to_depth_ref},
+    .tolerance = 1e-7f,
+    .tolerance_bf16 = 3e-3f,
+};
+
+/* ---- depth to space ------------------------------------------------------------------------------------------------ */
+
+tensor *oas_depth_to_space(graph *g, tensor *x, block_factor f, oas_channel_order order, int drop, tensor *add,
+                           oas_dtype out)
+{
+    tensor *in[] = {x, add};
+    struct block_param p = {f, (int32_t)order, drop, (int32_t)out};
+    return oas_apply(g, &oas_op_depth_to_space, in, 1u << 1, &p, sizeof p);
+}
+
+static bool to_space_shape(graph *g, node *n)
+{
+    const tensor *x = n->in[0], *add = n->in[1];
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *s = x->shape.size;
+    int64_t block = (int64_t)p->f.t * p->f.h * p->f.w;
+    if (x->shape.rank != 5 || s[4] % block != 0 || s[1] * p->f.t <= p->front)
+        return oas_op_refuse(g, "depth_to_space: %s does not make blocks of %dx%dx%d with %d frames dropped",
+                             oas_shape_text(&x->shape).text, p->f.t, p->f.h, p->f.w, p->front);
+    n->out->shape = OAS_SHAPE5(s[0], s[1] * p->f.t - p->front, s[2] * p->f.h, s[3] * p->f.w, s[4] / block);
+    n->out->dtype = (oas_dtype)p->out;
+    if (add && !oas_shape_equal(&add->shape, &n->out->shape))
+        return oas_op_refuse(g, "depth_to_space: cannot add %s to %s", oas_shape_text(&add->shape).text,
+                             oas_shape_text(&n->out->shape).text);
+    return true;
+}
+
+static oasis_status to_space_ref(graph *g, const node *n)
+{
+    (void)g;
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *in = n->in[0]->shape.size, *out = n->out->shape.size;
+    const float *x = oas_f32(n->in[0]), *add = n->in[1] ? oas_f32(n->in[1]) : NULL;
+    float *y = oas_f32(n->out);
+    for (int64_t frame = 0; frame < out[0] * out[1]; frame++) {
+        int64_t b = frame / out[1], t = frame % out[1] + p->front;
+        for (int64_t row = 0; row < out[2]; row++) {
+            for (int64_t col = 0; col < out[3]; col++) {
+                const float *from = x + (((b * in[1] + t / p->f.t) * in[2] + row / p->f.h) * in[3] + col / p->f.w) * in[4];
+                int64_t to = ((frame * out[2] + row) * out[3] + col) * out[4];
+                for (int64_t c = 0; c < out[4]; c++)
+                    y[to + c] = from[block_channel(p, out[4], c, (int)(t % p->f.t), (int)(row % p->f.h),
+                                                   (int)(col % p->f.w))] +
+                                (add ? add[to + c] : 0.f);
+            }
+        }
+    }
+    return OASIS_OK;
+}
+
+const op oas_op_depth_to_space = {
+    .name = "depth_to_space",
+    .stage = "passes",
+    .n_in = 2,
+    .shape = to_space_shape,
+    .forward = {[OAS_REF] = to_space_ref},
+    .tolerance = 1e-7f,
+    .tolerance_bf16 = 3e-3f,
+};
+
+/* ---- channels ------------------------------------------------------------------------------------------------------ */
+
+struct range_param {
+    int64_t begin, count;
+    int32_t out;
+};
+
+tensor *oas_channels(graph *g, tensor *x, int64_t begin, int64_t count, oas_dtype out)
+{
+    struct range_param p = {begin, count, (int32_t)out};
+    return oas_apply(g, &oas_op_channels, &x, 0, &p, sizeof p);
+}
+
+static bool channels_shape(graph *g, node *n)
+{
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    const tensor *x = n->in[0];
+    if (p->begin < 0 || p->count < 1 || p->begin + p->count > oas_last(x, 0))
+        return oas_op_refuse(g, "channels: %lld from %lld are not in %s", (long long)p->count, (long long)p->begin,
+                             oas_shape_text(&x->shape).text);
+    n->out->shape = x->shape;
+    n->out->shape.size[x->shape.rank - 1] = p->count;
+    n->out->dtype = (oas_dtype)p->out;
+    return true;
+}
+
+static oasis_status channels_ref(graph *g, const node *n)
+{
+    (void)g;
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    int64_t width = oas_last(n->in[0], 0);
+    for (int64_t i = 0, rows = oas_rows(n->in[0]); i < rows; i++)
+        memcpy(oas_f32(n->out) + i * p->count, oas_f32(n->in[0]) + i * width + p->begin,
+               (size_t)p->count * sizeof(float));
+    return OASIS_OK;
+}
+
+const op oas_op_channels = {
+    .name = "channels",
+    .stage = "passes",
+    .n_in = 1,
+    .shape = channels_shape,
+    .forward = {[OAS_REF] = channels_ref},
+    .tolerance = 1e-7f,
+    .tolerance_bf16 = 3e-3f,
+};
+
+/* ---- frames -------------------------------------------------------------------------------------------------------- */
+
+tensor *oas_frames(graph *g, tensor *x, int64_t begin, int64_t count)
+{
+    struct range_param p = {begin, count, 0};
+    return oas_apply(g, &oas_op_frames, &x, 0, &p, sizeof p);
+}
+
+static bool frames_shape(graph *g, node *n)
+{
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    const tensor *x = n->in[0];
+    if (x->shape.rank < 2 || p->begin < 0 || p->count < 1 || p->begin + p->count > x->shape.size[1])
+        return oas_op_refuse(g, "frames: %lld from %lld are not in %s", (long long)p->count, (long long)p->begin,
+                             oas_shape_text(&x->shape).text);
+    n->out->shape = x->shape;
+    n->out->shape.size[1] = p->count;
+    n->out->dtype = x->dtype;
+    return true;
+}
+
+/* Copies whole frames, of whatever type. */
+static oasis_status frames_copy(graph *g, const node *n)
+{
+    (void)g;
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    const tensor *x = n->in[0];
+    size_t frame = oas_bytes(x) / (size_t)(x->shape.size[0] * x->shape.size[1]);
+    for (int64_t b = 0; b < x->shape.size[0]; b++)
+        memcpy((char *)n->out->data + (size_t)(b * p->count) * frame,
+               (const char *)x->data + (size_t)(b * x->shape.size[1] + p->begin) * frame, (size_t)p->count * frame);
+    return OASIS_OK;
+}
+
+const op oas_op_frames = {
+    .name = "frames",
+    .stage = "passes",
+    .n_in = 1,
+    .shape = frames_shape,
+    .forward = {[OAS_REF] = frames_copy, [OAS_CPU] = frames_copy},
+    .tolerance = 1e-7f,
+    .tolerance_bf16 = 1e-7f,
+};
