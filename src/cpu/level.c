@@ -1,0 +1,43 @@
+/* Which kernels this machine can run, and which of them to use. */
+#include "cpu/level.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const level_names[OAS_LEVELS] = {"ref", "avx2", "avx512", "avx512bf16"};
+
+oas_cpu_level oas_cpu_detect(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c"))
+        return OAS_LEVEL_C;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
+        return OAS_LEVEL_AVX2;
+    return __builtin_cpu_supports("avx512bf16") ? OAS_LEVEL_AVX512BF16 : OAS_LEVEL_AVX512;
+#else
+    return OAS_LEVEL_C;
+#endif
+}
+
+oasis_status oas_cpu_choose(oas_cpu_level *level, oasis_message *message)
+{
+    oas_cpu_level best = oas_cpu_detect();
+    const char *wanted = getenv("OASIS_CPU");
+    *level = best;
+    if (!wanted || !*wanted)
+        return OASIS_OK;
+    for (int i = 0; i < OAS_LEVELS; i++)
+        if (strcmp(wanted, level_names[i]) == 0) {
+            *level = (oas_cpu_level)i < best ? (oas_cpu_level)i : best;
+            return OASIS_OK;
+        }
+    return oas_fail(message, OASIS_E_ARGUMENT,
+                    "OASIS_CPU is \"%s\", which is no level; use ref, avx2, avx512 or avx512bf16, or unset it", wanted);
+}
+
+const char *oas_cpu_level_name(oas_cpu_level level)
+{
+    return level_names[level];
+}
