@@ -5,7 +5,8 @@
  *     one slab    rows y0 .. y0+n-1 of frame t; reads rows y0-1 .. y0+n of kt frames
  *
  * A slab of one frame (kt = 1) is read where it lies.  With kt > 1 the rows of the kt frames are gathered pixel by
- * pixel into kt*C channels first, so that one two-dimensional convolution computes the sum over time too.
+ * pixel into kt*C channels first, in the weight's order of frames, so that one two-dimensional convolution computes the
+ * sum over time too.
  */
 #include "cpu/dnnl.h"
 #include "ops/op.h"
@@ -26,14 +27,28 @@ tensor *oas_conv(graph *g, tensor *x, const conv *layer, tensor *history, oas_ac
     return oas_apply(g, &oas_op_conv, in, 1u << 2 | 1u << 3 | 1u << 4, &p, sizeof p);
 }
 
+/* Stacked weights [out, kt*in, k, k] hold the newest frame first; others [out, in, kt, k, k] the oldest. */
+static bool stacked(const tensor *weight)
+{
+    return weight->shape.rank == 4;
+}
+
+static int64_t frames_seen(const tensor *x, const tensor *weight)
+{
+    return stacked(weight) ? weight->shape.size[1] / oas_last(x, 0) : weight->shape.size[2];
+}
+
+enum { MOST_CONV_FRAMES = 8 };
+
 static bool conv_shape(graph *g, node *n)
 {
     const tensor *x = n->in[0], *w = n->in[1], *b = n->in[2], *h = n->in[3], *r = n->in[4];
-    if (x->shape.rank != 5 || w->shape.rank != 5)
-        return oas_op_refuse(g, "conv: input %s and weight %s must have five sizes", oas_shape_text(&x->shape).text,
-                             oas_shape_text(&w->shape).text);
-    int64_t kernel = w->shape.size[3], frames = w->shape.size[2];
-    if (w->shape.size[1] != oas_last(x, 0) || w->shape.size[4] != kernel || (kernel != 1 && kernel != 3))
+    if (x->shape.rank != 5 || w->shape.rank < 4)
+        return oas_op_refuse(g, "conv: input %s must have five sizes, weight %s four or five",
+                             oas_shape_text(&x->shape).text, oas_shape_text(&w->shape).text);
+    int64_t kernel = oas_last(w, 0), frames = frames_seen(x, w), in = oas_last(x, 0);
+    if (oas_count(&w->shape) != w->shape.size[0] * in * frames * kernel * kernel || oas_last(w, 1) != kernel ||
+        (kernel != 1 && kernel != 3) || frames < 1 || frames > MOST_CONV_FRAMES)
         return oas_op_refuse(g, "conv: weight %s of %s does not fit input %s", oas_shape_text(&w->shape).text,
                              w->name ? w->name : "a layer", oas_shape_text(&x->shape).text);
     shape past = x->shape;
@@ -74,7 +89,7 @@ static double conv_at(const node *n, const float *const *frames, int64_t row, in
 {
     const tensor *x = n->in[0], *w = n->in[1];
     int64_t height = x->shape.size[2], width = x->shape.size[3], in = x->shape.size[4];
-    int64_t kt = w->shape.size[2], k = w->shape.size[3];
+    int64_t kt = frames_seen(x, w), k = oas_last(w, 0);
     const float *weight = oas_f32(w) + channel * in * kt * k * k;
     double sum = 0;
     for (int64_t t = 0; t < kt; t++) {
@@ -84,15 +99,15 @@ static double conv_at(const node *n, const float *const *frames, int64_t row, in
                 if (!frames[t] || y < 0 || y >= height || xx < 0 || xx >= width)
                     continue;
                 const float *pixel = frames[t] + (y * width + xx) * in;
-                for (int64_t c = 0; c < in; c++)
-                    sum += (double)pixel[c] * (double)weight[((c * kt + t) * k + i) * k + j];
+                for (int64_t c = 0; c < in; c++) {
+                    int64_t slot = stacked(w) ? (kt - 1 - t) * in + c : c * kt + t;
+                    sum += (double)pixel[c] * (double)weight[(slot * k + i) * k + j];
+                }
             }
         }
     }
     return sum;
 }
-
-enum { MOST_CONV_FRAMES = 8 };
 
 static oasis_status conv_ref(graph *g, const node *n)
 {
@@ -101,7 +116,7 @@ static oasis_status conv_ref(graph *g, const node *n)
     const float *bias = n->in[2] ? oas_f32(n->in[2]) : NULL, *residual = n->in[4] ? oas_f32(n->in[4]) : NULL;
     oas_activation act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
     int64_t frames = x->shape.size[1], pixels = x->shape.size[2] * x->shape.size[3], outputs = n->out->shape.size[4];
-    int64_t kt = n->in[1]->shape.size[2];
+    int64_t kt = frames_seen(x, n->in[1]);
     float *y = oas_f32(n->out);
     for (int64_t f = 0; f < x->shape.size[0] * frames; f++) {
         const float *seen[MOST_CONV_FRAMES];
@@ -133,7 +148,7 @@ static int64_t strip_rows(const node *n)
 {
     const tensor *x = n->in[0];
     int64_t height = x->shape.size[2];
-    int64_t row_bytes = x->shape.size[3] * x->shape.size[4] * n->in[1]->shape.size[2] * (int64_t)oas_dtype_size(x->dtype);
+    int64_t row_bytes = x->shape.size[3] * x->shape.size[4] * frames_seen(x, n->in[1]) * (int64_t)oas_dtype_size(x->dtype);
     int64_t rows = STRIP_BYTES / row_bytes, most = (height + LEAST_STRIPS - 1) / LEAST_STRIPS;
     if (rows > most)
         rows = most;
@@ -150,7 +165,7 @@ static size_t most_of(size_t a, size_t b)
 static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
 {
     const tensor *x = n->in[0], *w = n->in[1];
-    int64_t height = x->shape.size[2], kt = w->shape.size[2];
+    int64_t height = x->shape.size[2], kt = frames_seen(x, w);
     *j = (struct conv_jobs){.strip = strip_rows(n)};
     j->strips = (height + j->strip - 1) / j->strip;
     dnnl_spec spec = {.kernel = 3,
@@ -206,14 +221,14 @@ struct conv_task {
     atomic_int status;
 };
 
-/* Rows y0 .. y0+rows-1 of the kt frames before and at t, pixel by pixel: [rows*width, kt, C]. */
+/* Rows y0 .. y0+rows-1 of the kt frames up to t, pixel by pixel: [rows*width, kt, C] in the weight's order of frames. */
 static void gather(const node *n, int64_t b, int64_t t, int64_t y0, int64_t rows, unsigned char *to)
 {
     const tensor *x = n->in[0];
-    int64_t kt = n->in[1]->shape.size[2], width = x->shape.size[3];
+    int64_t kt = frames_seen(x, n->in[1]), width = x->shape.size[3];
     size_t pixel = (size_t)x->shape.size[4] * oas_dtype_size(x->dtype);
     for (int64_t k = 0; k < kt; k++) {
-        const char *from = frame_at(x, n->in[3], b, t + k - kt + 1);
+        const char *from = frame_at(x, n->in[3], b, stacked(n->in[1]) ? t - k : t + k - kt + 1);
         unsigned char *out = to + (size_t)k * pixel;
         if (from)
             from += (size_t)(y0 * width) * pixel;
@@ -258,13 +273,13 @@ static oasis_status conv_cpu(graph *g, const node *n)
     const tensor *x = n->in[0], *w = n->in[1];
     if (!conv_prepare(g, n, &t.jobs))
         return OASIS_E_DEVICE;
-    int kt = (int)w->shape.size[2];
+    int permute = stacked(w) ? 0 : (int)frames_seen(x, w);
     const dnnl_job *jobs[3] = {t.jobs.first, t.jobs.middle, t.jobs.last};
     for (int i = 0; i < 3; i++) {
         void *own = t.jobs.weight_bytes ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
         if (g->status < 0)
             return g->status;
-        OAS_TRY(oas_dnnl_weights(g->device->dnnl, jobs[i], w, kt, own, &t.weights[i]));
+        OAS_TRY(oas_dnnl_weights(g->device->dnnl, jobs[i], w, permute, own, &t.weights[i]));
     }
     t.scratch = oas_scratch(g, t.jobs.scratch_each * (size_t)oas_pool_workers(g->device->pool));
     if (g->status < 0)
@@ -278,7 +293,7 @@ static oasis_status conv_cpu(graph *g, const node *n)
 static bool conv_accepts(const graph *g, const node *n)
 {
     (void)g;
-    return n->in[1]->shape.size[3] == 3 && n->in[1]->shape.size[2] <= MOST_CONV_FRAMES;
+    return oas_last(n->in[1], 0) == 3;
 }
 
 const op oas_op_conv = {

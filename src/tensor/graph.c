@@ -219,6 +219,18 @@ void oas_graph_release(graph *g, size_t mark)
         oas_arena_release(&g->memory, mark);
 }
 
+tensor *oas_graph_keep(graph *g, tensor *t, size_t mark)
+{
+    if (g->recording || !t)
+        return t;
+    tensor copy = *t;
+    oas_arena_release(&g->memory, mark);
+    tensor *kept = new_header(g);
+    if (kept)
+        *kept = copy;
+    return kept;
+}
+
 void oas_graph_reset(graph *g)
 {
     g->memory.used = 0;

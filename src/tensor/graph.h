@@ -9,10 +9,10 @@
  *
  * Memory: outputs live in the arena until their mark is released.  A network releases what a block used like this:
  *
- *     tensor *x = ...;                       // lives on
+ *     tensor *x = ...;                           // lives on
  *     size_t mark = oas_graph_mark(g);
- *     oas_add_gated(g, x, branch(g, x), ..); // ops that may work in place do so when the graph does not record
- *     oas_graph_release(g, mark);            // no effect while recording
+ *     x = oas_add_gated(g, x, branch(g, x), ..); // ops that may work in place do so when the graph does not record
+ *     x = oas_graph_keep(g, x, mark);            // no effect while recording
  */
 #ifndef OAS_TENSOR_GRAPH_H
 #define OAS_TENSOR_GRAPH_H
@@ -125,6 +125,12 @@ tensor *oas_apply(graph *g, const op *o, tensor *const *in, unsigned optional, c
 
 size_t oas_graph_mark(const graph *g);
 void oas_graph_release(graph *g, size_t mark);
+
+/*
+ * Gives back all that was taken since the mark, except for t, which works in place on storage older than the mark.
+ * Returns t's new header (t itself while recording, when nothing is given back).
+ */
+tensor *oas_graph_keep(graph *g, tensor *t, size_t mark);
 
 /* Starts afresh: nothing in the arena, no tape, no failure.  Keeps device, backend, compute, times. */
 void oas_graph_reset(graph *g);

@@ -1,0 +1,72 @@
+/*
+ * Decoders: latents to frames, causally, one or more latents at a time.
+ *
+ *     z       [B,F,h8,w8,C]   latents, float, normalised
+ *     pixels  [B,T,H,W,3]     the upscaled input in [-1,1], float; for decoders that are conditioned on it
+ *     result  [B,T,H,W,3]     RGB in about [-1,1], float
+ *
+ * At the start of a shot F latents make T = 4F-3 frames (latent 0 is one frame), after that T = 4F.  What a decoder
+ * remembers between calls is its state; without one (training) a call is a whole shot.
+ *
+ * Adding a decoder: one file with a descriptor, one line in decoder.c.
+ */
+#ifndef OAS_NET_DECODER_H
+#define OAS_NET_DECODER_H
+
+#include "net/weights.h"
+#include "tensor/ops.h"
+
+enum { OAS_MAX_MEMORIES = 40, OAS_MAX_DECODER_WIDTHS = 8 };
+
+/* The last frames of inputs of causal convolutions, from one call to the next. */
+typedef struct decoder_state {
+    bool started;
+    int count;
+    tensor memory[OAS_MAX_MEMORIES]; /* owned */
+    size_t bytes;                    /* of all memories, counted while planning too */
+} decoder_state;
+
+typedef struct decoder_config {
+    int latent_channels;
+    int widths[OAS_MAX_DECODER_WIDTHS]; /* as the model file has them */
+    int n_widths;
+} decoder_config;
+
+typedef struct decoder_kind decoder_kind;
+
+typedef struct decoder {
+    const decoder_kind *kind;
+    void *net; /* the kind's own struct of weights */
+} decoder;
+
+struct decoder_kind {
+    const char *name;
+    /* Makes the struct of weights from the set, names starting with "decoder."; NULL after failing the set. */
+    void *(*bind)(const decoder_config *config, weight_set *weights);
+    void (*free)(void *net);
+    tensor *(*decode)(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels);
+    /* How many latent rows or columns beyond a tile its result depends on. */
+    int halo;
+};
+
+/* The descriptor of that name, or NULL. */
+const decoder_kind *oas_decoder_find(const char *name);
+
+/* The names of all decoders, for messages: "a, b". */
+const char *oas_decoder_names(void);
+
+/* ---- for decoders ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * The frames that memory `i` kept from the last call, or NULL at the start of a shot or without a state; then remembers
+ * the last `frames` frames of x for the next call.  x may be overwritten afterwards.
+ */
+tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int frames);
+
+/* ---- for their users -------------------------------------------------------------------------------------------------- */
+
+/* Forgets everything: the next call starts a shot. */
+void oas_state_restart(decoder_state *state);
+void oas_state_free(decoder_state *state);
+
+#endif

@@ -1,0 +1,127 @@
+/* The diffusion transformer. */
+#include "net/dit.h"
+
+#include <math.h>
+
+static linear bind_linear(weight_set *w, int out, int in, const char *prefix, int layer, const char *name)
+{
+    linear l;
+    l.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE2(out, in), "%s.%d.%s.weight", prefix, layer, name);
+    l.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(out), "%s.%d.%s.bias", prefix, layer, name);
+    return l;
+}
+
+static void bind_block(dit_block *b, const dit_config *c, int i, weight_set *w)
+{
+    b->modulation = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE3(1, 6, c->dim), "blocks.%d.modulation", i);
+    b->q = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.q");
+    b->k = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.k");
+    b->v = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.v");
+    b->o = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.o");
+    b->norm_q = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_q.weight", i);
+    b->norm_k = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_k.weight", i);
+    b->ffn_in = bind_linear(w, c->ffn_dim, c->dim, "blocks", i, "ffn.0");
+    b->ffn_out = bind_linear(w, c->dim, c->ffn_dim, "blocks", i, "ffn.2");
+}
+
+oasis_status oas_dit_bind(dit *d, const dit_config *c, const route_layer *routes, weight_set *w)
+{
+    *d = (dit){.config = *c, .routes = routes, .blocks = oas_alloc((size_t)c->layers, sizeof *d->blocks)};
+    if (!d->blocks)
+        return w->status = oas_fail_memory(&w->message, (size_t)c->layers * sizeof *d->blocks, "the transformer");
+    d->patch.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE5(c->dim, c->in_dim, 1, 2, 2), "patch_embedding.weight");
+    d->patch.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(c->dim), "patch_embedding.bias");
+    for (int i = 0; i < c->layers; i++)
+        bind_block(&d->blocks[i], c, i, w);
+    d->head_modulation = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE3(1, 2, c->dim), "head.modulation");
+    d->head.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE2(4 * c->latent_channels, c->dim), "head.head.weight");
+    d->head.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(4 * c->latent_channels), "head.head.bias");
+    if (w->status < 0)
+        oas_dit_free(d);
+    return w->status;
+}
+
+void oas_dit_free(dit *d)
+{
+    oas_free(d->blocks);
+    *d = (dit){0};
+}
+
+tensor *oas_rope_table(graph *g, const token_grid *grid, int head_dim, float theta)
+{
+    int64_t pairs = head_dim / 2, space = pairs / 3, time = pairs - 2 * space, n = grid->frames * grid->height * grid->width;
+    tensor *table = oas_tensor(g, OAS_F32, OAS_SHAPE2(n, head_dim));
+    if (!table || g->planning)
+        return table;
+    float *out = table->data;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t place[3] = {i / (grid->height * grid->width), i / grid->width % grid->height, i % grid->width};
+        for (int64_t p = 0; p < pairs; p++) {
+            int axis = p < time ? 0 : p < time + space ? 1 : 2;
+            int64_t of_axis = axis == 0 ? time : space, j = axis == 0 ? p : (p - time) % space;
+            double angle = (double)place[axis] * pow((double)theta, -(double)j / (double)of_axis);
+            *out++ = (float)cos(angle);
+            *out++ = (float)sin(angle);
+        }
+    }
+    return table;
+}
+
+/* What a block knows beside its weights. */
+typedef struct block_place {
+    const dit_config *config;
+    const route_layer *route;
+    token_grid grid;
+    tensor *rope;
+} block_place;
+
+static tensor *attend(graph *g, const dit_block *b, const block_place *at, tensor *u)
+{
+    float eps = at->config->eps;
+    oas_dtype type = g->compute;
+    tensor *q = oas_rms_norm_rope(g, oas_linear(g, u, &b->q, OAS_LINEAR, NULL, type), b->norm_q, at->rope, eps);
+    tensor *k = oas_rms_norm_rope(g, oas_linear(g, u, &b->k, OAS_LINEAR, NULL, type), b->norm_k, at->rope, eps);
+    tensor *v = oas_linear(g, u, &b->v, OAS_LINEAR, NULL, type);
+    return oas_linear(g, oas_attention(g, q, k, v, &at->grid, at->route), &b->o, OAS_LINEAR, NULL, type);
+}
+
+static tensor *feed_forward(graph *g, const dit_block *b, tensor *u)
+{
+    tensor *hidden = oas_linear(g, u, &b->ffn_in, OAS_GELU_TANH, NULL, g->compute);
+    return oas_linear(g, hidden, &b->ffn_out, OAS_LINEAR, NULL, g->compute);
+}
+
+/* x [N,dim] float -> the same, in place unless recording. */
+static tensor *block(graph *g, const dit_block *b, const block_place *at, tensor *x)
+{
+    enum { SHIFT_ATTENTION, SCALE_ATTENTION, GATE_ATTENTION, SHIFT_FFN, SCALE_FFN, GATE_FFN };
+    float eps = at->config->eps;
+    size_t mark = oas_graph_mark(g);
+    tensor *u = oas_norm_modulate(g, x, b->modulation, SHIFT_ATTENTION, SCALE_ATTENTION, eps);
+    x = oas_add_gated(g, x, attend(g, b, at, u), b->modulation, GATE_ATTENTION);
+    u = oas_norm_modulate(g, x, b->modulation, SHIFT_FFN, SCALE_FFN, eps);
+    x = oas_add_gated(g, x, feed_forward(g, b, u), b->modulation, GATE_FFN);
+    return oas_graph_keep(g, x, mark);
+}
+
+tensor *oas_dit(graph *g, const dit *d, tensor *c)
+{
+    const dit_config *config = &d->config;
+    if (!c)
+        return NULL;
+    const int64_t *s = c->shape.size;
+    block_place at = {.config = config, .grid = {s[0], s[1], s[2] / 2, s[3] / 2}};
+    int64_t tokens = oas_grid_tokens(&at.grid);
+    at.rope = oas_rope_table(g, &at.grid, config->dim / config->heads, config->rope_theta);
+    tensor *patches = oas_space_to_depth(g, c, (block_factor){1, 2, 2}, OAS_CHANNEL_SLOW, 0, g->compute);
+    tensor *x = oas_linear(g, patches, &d->patch, OAS_LINEAR, NULL, OAS_F32);
+    x = oas_view(g, x, OAS_SHAPE2(tokens, config->dim));
+    for (int i = 0; i < config->layers; i++) {
+        at.route = &d->routes[i];
+        x = block(g, &d->blocks[i], &at, x);
+    }
+    tensor *u = oas_norm_modulate(g, x, d->head_modulation, 0, 1, config->eps);
+    tensor *v = oas_linear(g, u, &d->head, OAS_LINEAR, NULL, OAS_F32);
+    v = oas_view(g, v, OAS_SHAPE5(s[0], s[1], at.grid.height, at.grid.width, 4 * config->latent_channels));
+    return oas_depth_to_space(g, v, (block_factor){1, 2, 2}, OAS_CHANNEL_FAST, 0, NULL, OAS_F32);
+}
