@@ -1,0 +1,257 @@
+/* Reading safetensors: every rule of the format is checked before a tensor is given out. */
+#include "format/safetensors.h"
+
+#include "base/json.h"
+#include "format/weight_file_build.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LENGTH_BYTES = 8 };
+
+static const char metadata_key[] = "__metadata__";
+
+/* What the header says about the tensor being read, for messages. */
+typedef struct context {
+    const char *path, *name;
+    oasis_message *message;
+} context;
+
+/* A whole number of an array: 0 <= value.  `what` is "shape" or "data_offsets". */
+static oasis_status read_size(const context *c, const json_t *value, const char *what, int64_t *out)
+{
+    if (!json_is_integer(value))
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: %s holds a value of type %s, expected whole numbers", c->path, c->name, what,
+                        oas_json_type_name(value));
+    *out = json_integer_value(value);
+    if (*out < 0)
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: %s holds %" PRId64 ", expected no negative number",
+                        c->path, c->name, what, *out);
+    return OASIS_OK;
+}
+
+static oasis_status read_dtype(const context *c, const json_t *value, stored *t)
+{
+    if (!json_is_string(value))
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: dtype is of type %s, expected a name such as \"F32\"", c->path, c->name,
+                        oas_json_type_name(value));
+    const char *name = json_string_value(value);
+    for (int i = 0; i < OAS_STORED_Q8_0; i++)
+        if (strcmp(name, oas_stored_dtype_name((stored_dtype)i)) == 0) {
+            t->dtype = (stored_dtype)i;
+            return OASIS_OK;
+        }
+    return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: unknown dtype \"%.40s\", expected F32, BF16, F16, ...",
+                    c->path, c->name, name);
+}
+
+static oasis_status read_shape(const context *c, const json_t *value, stored *t)
+{
+    if (!json_is_array(value))
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: shape is of type %s, expected an array", c->path,
+                        c->name, oas_json_type_name(value));
+    size_t rank = json_array_size(value);
+    if (rank > OAS_STORED_MAX_RANK)
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: shape of %zu dimensions, expected at most %d",
+                        c->path, c->name, rank, OAS_STORED_MAX_RANK);
+    t->rank = (int)rank;
+    for (size_t i = 0; i < rank; i++)
+        OAS_TRY(read_size(c, json_array_get(value, i), "shape", &t->size[i]));
+    return OASIS_OK;
+}
+
+/* The range of the tensor's bytes, inside the data_size bytes behind the header. */
+static oasis_status read_range(const context *c, const json_t *value, const unsigned char *data, size_t data_size,
+                               stored *t)
+{
+    int64_t begin = 0, end = 0, values;
+    size_t bytes;
+    if (!json_is_array(value))
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: data_offsets is of type %s, expected an array",
+                        c->path, c->name, oas_json_type_name(value));
+    if (json_array_size(value) != 2)
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: data_offsets of %zu numbers, expected 2", c->path,
+                        c->name, json_array_size(value));
+    OAS_TRY(read_size(c, json_array_get(value, 0), "data_offsets", &begin));
+    OAS_TRY(read_size(c, json_array_get(value, 1), "data_offsets", &end));
+    if (end < begin)
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: data ends at %" PRId64 ", before its begin %" PRId64, c->path, c->name, end,
+                        begin);
+    if ((uint64_t)end > data_size)
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: data ends at %" PRId64
+                        ", but the file has only %zu bytes of data: is it cut off?",
+                        c->path, c->name, end, data_size);
+    if (!oas_stored_extent(t, &values, &bytes))
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: shape %s has more values than can be counted",
+                        c->path, c->name, oas_stored_shape(t->rank, t->size).text);
+    if (bytes != (size_t)(end - begin))
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: %s of shape %s takes %zu bytes, but data_offsets span %" PRId64, c->path,
+                        c->name, oas_stored_dtype_name(t->dtype), oas_stored_shape(t->rank, t->size).text, bytes,
+                        end - begin);
+    t->bytes = bytes;
+    t->data = bytes ? data + begin : NULL;
+    return OASIS_OK;
+}
+
+static oasis_status read_tensor(const context *c, const json_t *value, const unsigned char *data, size_t data_size,
+                                stored *t)
+{
+    static const char *const keys[] = {"dtype", "shape", "data_offsets"};
+    if (!json_is_object(value))
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: described by a value of type %s, expected an object", c->path, c->name,
+                        oas_json_type_name(value));
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (!json_object_get(value, keys[i]))
+            return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: has no %s", c->path, c->name, keys[i]);
+    if (json_object_size(value) != sizeof keys / sizeof keys[0])
+        return oas_fail(c->message, OASIS_E_FORMAT,
+                        "%s: tensor %s: described by %zu keys, expected only dtype, shape and data_offsets", c->path,
+                        c->name, json_object_size(value));
+    OAS_TRY(read_dtype(c, json_object_get(value, "dtype"), t));
+    OAS_TRY(read_shape(c, json_object_get(value, "shape"), t));
+    return read_range(c, json_object_get(value, "data_offsets"), data, data_size, t);
+}
+
+static oasis_status read_metadata(weight_file *w, const weight_source *file, json_t *metadata, oasis_message *message)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value))
+            return oas_fail(message, OASIS_E_FORMAT, "%s: metadata %.80s is of type %s, expected a text", file->path,
+                            key, oas_json_type_name(value));
+        char *k = oas_weight_file_text(w, key, strlen(key));
+        char *v = oas_weight_file_text(w, json_string_value(value), json_string_length(value));
+        if (!k || !v)
+            return oas_fail_memory(message, json_string_length(value), "metadata");
+        oas_weight_file_add_note(w, k, v);
+    }
+    return OASIS_OK;
+}
+
+/* Order of the data; among tensors that begin at the same place, the empty ones come first. */
+static int compare_places(const void *a, const void *b)
+{
+    const stored *x = *(const stored *const *)a, *y = *(const stored *const *)b;
+    uintptr_t p = (uintptr_t)x->data, q = (uintptr_t)y->data;
+    return p != q ? (p < q ? -1 : 1) : strcmp(x->name, y->name);
+}
+
+/* The tensors must tile the data: each byte belongs to exactly one. */
+static oasis_status check_cover(const weight_file *w, const weight_source *file, const unsigned char *data,
+                                size_t data_size, oasis_message *message)
+{
+    size_t n = 0, count = oas_weight_file_count(w);
+    const stored **order = oas_alloc(count, sizeof *order);
+    if (!order)
+        return oas_fail_memory(message, count * sizeof *order, "the order of tensors");
+    for (size_t i = 0; i < count; i++)
+        if (oas_weight_file_at(w, i)->bytes > 0)
+            order[n++] = oas_weight_file_at(w, i);
+    qsort(order, n, sizeof *order, compare_places);
+    oasis_status status = OASIS_OK;
+    size_t at = 0;
+    for (size_t i = 0; i < n && status == OASIS_OK; i++) {
+        size_t begin = (size_t)((const unsigned char *)order[i]->data - data);
+        if (begin < at)
+            status = oas_fail(message, OASIS_E_FORMAT, "%s: tensors %s and %s overlap by %zu bytes", file->path,
+                              order[i - 1]->name, order[i]->name, at - begin);
+        else if (begin > at)
+            status = oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes before tensor %s belong to no tensor", file->path,
+                              begin - at, order[i]->name);
+        at = begin + order[i]->bytes;
+    }
+    oas_free(order);
+    if (status == OASIS_OK && at != data_size)
+        status = oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes behind the last tensor belong to no tensor",
+                          file->path, data_size - at);
+    return status;
+}
+
+static oasis_status read_header(weight_file *w, const weight_source *file, json_t *header, size_t data_at,
+                                oasis_message *message)
+{
+    const unsigned char *data = file->data + data_at;
+    size_t data_size = file->size - data_at;
+    json_t *metadata = json_object_get(header, metadata_key), *value;
+    const char *name;
+    if (metadata && !json_is_object(metadata))
+        return oas_fail(message, OASIS_E_FORMAT, "%s: %s is of type %s, expected an object", file->path, metadata_key,
+                        oas_json_type_name(metadata));
+    OAS_TRY(
+        oas_weight_file_reserve(w, json_object_size(header) - (metadata != NULL), json_object_size(metadata), message));
+    if (metadata)
+        OAS_TRY(read_metadata(w, file, metadata, message));
+    json_object_foreach(header, name, value)
+    {
+        if (value == metadata)
+            continue;
+        stored t = {0};
+        OAS_TRY(oas_weight_file_check_name(file->path, name, strlen(name), message));
+        if (!(t.name = oas_weight_file_text(w, name, strlen(name))))
+            return oas_fail_memory(message, strlen(name) + 1, "a tensor's name");
+        context c = {.path = file->path, .name = t.name, .message = message};
+        OAS_TRY(read_tensor(&c, value, data, data_size, &t));
+        oas_weight_file_add(w, &t);
+    }
+    return check_cover(w, file, data, data_size, message);
+}
+
+static uint64_t header_length(const weight_source *file)
+{
+    uint64_t n = 0;
+    for (int i = LENGTH_BYTES - 1; i >= 0; i--)
+        n = n << 8 | file->data[i];
+    return n;
+}
+
+/* An index of shards begins with '{' too, but read as a length its eight bytes of text are far beyond 2^40. */
+static bool probe(const weight_source *file)
+{
+    return file->size > LENGTH_BYTES && file->data[LENGTH_BYTES] == '{' && header_length(file) >> 40 == 0;
+}
+
+static oasis_status read_file(weight_file *w, const weight_source *file, oasis_message *message)
+{
+    if (file->size <= LENGTH_BYTES)
+        return oas_fail(message, OASIS_E_FORMAT, "%s: a file of %zu bytes is too short for a safetensors header",
+                        file->path, file->size);
+    uint64_t n = header_length(file);
+    if (n > OAS_SAFETENSORS_MAX_HEADER)
+        return oas_fail(message, OASIS_E_FORMAT,
+                        "%s: a header of %" PRIu64 " bytes, expected at most %d: is this a safetensors file?",
+                        file->path, n, OAS_SAFETENSORS_MAX_HEADER);
+    if (n > file->size - LENGTH_BYTES)
+        return oas_fail(message, OASIS_E_FORMAT,
+                        "%s: the header should have %" PRIu64 " bytes, but only %zu follow: is the file cut off?",
+                        file->path, n, file->size - LENGTH_BYTES);
+    const char *text = (const char *)file->data + LENGTH_BYTES;
+    if (n < 2)
+        return oas_fail(message, OASIS_E_FORMAT, "%s: a header of %d bytes, expected JSON", file->path, (int)n);
+    if (text[0] != '{')
+        return oas_fail(message, OASIS_E_FORMAT, "%s: the header begins with 0x%02x, expected '{'", file->path,
+                        (unsigned)(unsigned char)text[0]);
+    char where[300];
+    snprintf(where, sizeof where, "%.280s: header", file->path);
+    json_t *header;
+    OAS_TRY(oas_json_read(&header, text, (size_t)n, where, message));
+    oasis_status status = read_header(w, file, header, LENGTH_BYTES + (size_t)n, message);
+    json_decref(header);
+    return status;
+}
+
+const weight_reader oas_read_safetensors = {.name = "safetensors", .probe = probe, .read = read_file};
+
+oasis_status oas_safetensors_open(weight_file **w, const char *path, oasis_message *message)
+{
+    return oas_weight_file_open_as(w, path, &oas_read_safetensors, message);
+}
