@@ -28,7 +28,9 @@ typedef struct sample {
 } sample;
 
 #define ROW(type, name, field, min, max, choices)                                                                      \
-    {name, 0, NULL, type, offsetof(sample, field), min, max, choices, "V", NULL, "help", "Group"}
+    {                                                                                                                  \
+        name, 0, NULL, type, offsetof(sample, field), min, max, choices, "V", NULL, "help", "Group"                    \
+    }
 
 static const oasis_option rows[] = {
     ROW(OASIS_OPTION_FLAG, "flag", flag, 0, 0, NULL),
@@ -114,8 +116,9 @@ static void test_integers(void **state)
     assert_int_equal(set("integer", "007").integer, 7);
     assert_int_equal(set("free-integer", "-2147483648").free_integer, INT32_MIN);
     assert_true(set("wide", "9223372036854775807").wide == INT64_MAX);
-    static const char *const bad[] = {"11",  "-6",  "",    "x",   "1x",  "1.0", "1e1", " 1", "1 ",
-                                      "0x1", "--1", "+-1", "1,0", "99999999999999999999", "4294967297"};
+    static const char *const bad[] = {"11",        "-6", "",    "x",   "1x",  "1.0", "1e1",
+                                      " 1",        "1 ", "0x1", "--1", "+-1", "1,0", "99999999999999999999",
+                                      "4294967297"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused_as("integer", bad[i], "a whole number from -5 to 10");
     refused_as("free-integer", "2147483648", "a whole number");
@@ -128,8 +131,16 @@ static void test_numbers(void **state)
     static const struct {
         const char *text;
         double value;
-    } good[] = {{"1", 1}, {"8", 8}, {"2.5", 2.5}, {"1.", 1}, {"+3.25", 3.25}, {"0.2e1", 2}, {"40E-1", 4}, {"2.0000", 2},
-                {"1.3333333333333333", 1.3333333333333333}, {"000000000000000000000000000002", 2},
+    } good[] = {{"1", 1},
+                {"8", 8},
+                {"2.5", 2.5},
+                {"1.", 1},
+                {"+3.25", 3.25},
+                {"0.2e1", 2},
+                {"40E-1", 4},
+                {"2.0000", 2},
+                {"1.3333333333333333", 1.3333333333333333},
+                {"000000000000000000000000000002", 2},
                 {"3.14159265358979323846264338327950288", 3.14159265358979323846}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(fabs(set("number", good[i].text).number - good[i].value) <= 4 * 0x1p-52);
@@ -139,8 +150,8 @@ static void test_numbers(void **state)
     assert_true(set("free-number", "1e22").free_number == 1e22);
     assert_true(set("free-number", "0e999").free_number == 0);
     assert_true(set("free-number", "123456789012345678901234567890").free_number > 1.234567890123e29);
-    static const char *const bad[] = {"0.99", "8.01", "", ".", "-", "e1", "2e", "2e+", "2,5", "1.2.3", "nan", "inf", "0x2",
-                                      " 2", "2 ", "-2", "2e99999"};
+    static const char *const bad[] = {"0.99",  "8.01", "",    ".",   "-",  "e1", "2e", "2e+",    "2,5",
+                                      "1.2.3", "nan",  "inf", "0x2", " 2", "2 ", "-2", "2e99999"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused_as("number", bad[i], "a number from 1 to 8");
     refused_as("free-number", "1e400", "a number");
@@ -179,8 +190,8 @@ static void test_size(void **state)
     sample s = set("size", "1280x720");
     assert_int_equal(s.size[0], 1280);
     assert_int_equal(s.size[1], 720);
-    static const char *const bad[] = {"1280", "1280x", "x720", "1280X720", "1280x720x1", "1280 x720", "1x2", "2x32769",
-                                      "4294968576x720", "-2x2", ""};
+    static const char *const bad[] = {"1280",    "1280x",          "x720", "1280X720", "1280x720x1", "1280 x720", "1x2",
+                                      "2x32769", "4294968576x720", "-2x2", ""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused_as("size", bad[i], "WIDTHxHEIGHT with both from 2 to 32768");
 }
@@ -209,8 +220,8 @@ static void test_time(void **state)
     assert_true(set("time", "1:30").time == 90);
     assert_true(set("time", "01:02:03.250").time == 3723.25);
     assert_true(set("time", "100:00:00").time == 360000);
-    static const char *const bad[] = {"", ":", "1:", ":1", "1:60", "1:60:00", "1:2:3:4", "-1", "1:-1", "-1:00", "1.5:00",
-                                      "1:2x", "12s"};
+    static const char *const bad[] = {"",   ":",    "1:",    ":1",     "1:60", "1:60:00", "1:2:3:4",
+                                      "-1", "1:-1", "-1:00", "1.5:00", "1:2x", "12s"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         refused_as("time", bad[i], "seconds or HH:MM:SS from 0 to 1000000000");
 }
@@ -262,10 +273,10 @@ static void test_upscale_fields(void **state)
     (void)state;
     oasis_options o;
     oasis_options_init(&o);
-    static const char *const values[][2] = {
-        {"scale", "2.5"}, {"size", "640x360"}, {"resolution", "720"}, {"strength", "0.25"}, {"color-fix", "adain"},
-        {"dtype", "bf16"}, {"threads", "3"}, {"mem", "2G"}, {"window-frames", "17"}, {"window-size", "256"},
-        {"scene-cuts", "false"}};
+    static const char *const values[][2] = {{"scale", "2.5"},       {"size", "640x360"},    {"resolution", "720"},
+                                            {"strength", "0.25"},   {"color-fix", "adain"}, {"dtype", "bf16"},
+                                            {"threads", "3"},       {"mem", "2G"},          {"window-frames", "17"},
+                                            {"window-size", "256"}, {"scene-cuts", "false"}};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         assert_int_equal(oasis_option_set(oasis_upscale_options(), &o, values[i][0], values[i][1], NULL), OASIS_OK);
     assert_true(o.scale == 2.5 && o.width == 640 && o.height == 360 && o.short_side == 720 && o.strength == 0.25);
@@ -276,11 +287,11 @@ static void test_upscale_fields(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),         cmocka_unit_test(test_flag),
-        cmocka_unit_test(test_integers),     cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_locale),       cmocka_unit_test(test_text_and_choice),
-        cmocka_unit_test(test_size),         cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_time),         cmocka_unit_test(test_list),
+        cmocka_unit_test(test_find),           cmocka_unit_test(test_flag),
+        cmocka_unit_test(test_integers),       cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_locale),         cmocka_unit_test(test_text_and_choice),
+        cmocka_unit_test(test_size),           cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_time),           cmocka_unit_test(test_list),
         cmocka_unit_test(test_upscale_fields), cmocka_unit_test(test_upscale_table_matches_struct),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
