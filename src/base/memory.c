@@ -16,17 +16,20 @@ bool oas_add_overflows(size_t a, size_t b, size_t *result)
     return *result < a;
 }
 
-void *oas_alloc(size_t n, size_t size)
+void *oas_alloc_unset(size_t n, size_t size)
 {
     size_t bytes, rounded;
     if (oas_mul_overflows(n, size, &bytes) || oas_add_overflows(bytes, OAS_ALIGN - 1, &rounded))
         return NULL;
     rounded -= rounded % OAS_ALIGN;
-    if (rounded == 0)
-        rounded = OAS_ALIGN;
-    void *block = aligned_alloc(OAS_ALIGN, rounded);
+    return aligned_alloc(OAS_ALIGN, rounded > 0 ? rounded : OAS_ALIGN);
+}
+
+void *oas_alloc(size_t n, size_t size)
+{
+    void *block = oas_alloc_unset(n, size);
     if (block)
-        memset(block, 0, rounded);
+        memset(block, 0, n * size);
     return block;
 }
 
@@ -46,7 +49,7 @@ char *oas_text_copy(const char *text)
 
 bool oas_arena_new(arena *a, size_t size)
 {
-    *a = (arena){.size = size, .base = oas_alloc(size, 1)};
+    *a = (arena){.size = size, .base = oas_alloc_unset(size, 1)};
     a->failed = a->base == NULL;
     return !a->failed;
 }

@@ -13,7 +13,7 @@
 #ifndef OAS_NET_DECODER_H
 #define OAS_NET_DECODER_H
 
-#include "net/weights.h"
+#include "net/parameters.h"
 #include "tensor/ops.h"
 
 enum { OAS_MAX_MEMORIES = 40, OAS_MAX_DECODER_WIDTHS = 8 };
@@ -42,7 +42,7 @@ typedef struct decoder {
 struct decoder_kind {
     const char *name;
     /* Makes the struct of weights from the set, names starting with "decoder."; NULL after failing the set. */
-    void *(*bind)(const decoder_config *config, weight_set *weights);
+    void *(*bind)(const decoder_config *config, parameter_set *p);
     void (*free)(void *net);
     tensor *(*decode)(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels);
     /* How many latent rows or columns beyond a tile its result depends on. */

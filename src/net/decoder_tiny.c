@@ -34,28 +34,28 @@ typedef struct tiny {
 
 enum { FRAMES_PER_LATENT = 4 };
 
-static conv bind_conv(weight_set *w, int out, int in, const char *name, const char *part)
+static conv bind_conv(parameter_set *w, int out, int in, const char *name, const char *part)
 {
     conv c;
-    c.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE4(out, in, 3, 3), "decoder.%s%s.weight", name, part);
-    c.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(out), "decoder.%s%s.bias", name, part);
+    c.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE4(out, in, 3, 3), "decoder.%s%s.weight", name, part);
+    c.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(out), "decoder.%s%s.bias", name, part);
     return c;
 }
 
-static linear bind_1x1(weight_set *w, int out, int in, const char *name)
+static linear bind_1x1(parameter_set *w, int out, int in, const char *name)
 {
     linear l;
-    l.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE4(out, in, 1, 1), "decoder.%s.weight", name);
-    l.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(out), "decoder.%s.bias", name);
+    l.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE4(out, in, 1, 1), "decoder.%s.weight", name);
+    l.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(out), "decoder.%s.bias", name);
     return l;
 }
 
-static residual bind_residual(weight_set *w, int c, int frames, const char *name)
+static residual bind_residual(parameter_set *w, int c, int frames, const char *name)
 {
     return (residual){bind_conv(w, c, frames * c, name, ".conv1"), bind_conv(w, c, c, name, ".conv2")};
 }
 
-static void *tiny_bind(const decoder_config *config, weight_set *w)
+static void *tiny_bind(const decoder_config *config, parameter_set *w)
 {
     if (config->n_widths != 4) {
         w->status = oas_fail(&w->message, OASIS_E_MODEL, "%s: the tiny decoder has %d widths instead of 4", w->path,

@@ -3,39 +3,39 @@
 
 #include <math.h>
 
-static linear bind_linear(weight_set *w, int out, int in, const char *prefix, int layer, const char *name)
+static linear bind_linear(parameter_set *w, int out, int in, const char *prefix, int layer, const char *name)
 {
     linear l;
-    l.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE2(out, in), "%s.%d.%s.weight", prefix, layer, name);
-    l.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(out), "%s.%d.%s.bias", prefix, layer, name);
+    l.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE2(out, in), "%s.%d.%s.weight", prefix, layer, name);
+    l.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(out), "%s.%d.%s.bias", prefix, layer, name);
     return l;
 }
 
-static void bind_block(dit_block *b, const dit_config *c, int i, weight_set *w)
+static void bind_block(dit_block *b, const dit_config *c, int i, parameter_set *w)
 {
-    b->modulation = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE3(1, 6, c->dim), "blocks.%d.modulation", i);
+    b->modulation = oas_parameter(w, OAS_VECTOR, OAS_SHAPE3(1, 6, c->dim), "blocks.%d.modulation", i);
     b->q = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.q");
     b->k = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.k");
     b->v = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.v");
     b->o = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.o");
-    b->norm_q = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_q.weight", i);
-    b->norm_k = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_k.weight", i);
+    b->norm_q = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_q.weight", i);
+    b->norm_k = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_k.weight", i);
     b->ffn_in = bind_linear(w, c->ffn_dim, c->dim, "blocks", i, "ffn.0");
     b->ffn_out = bind_linear(w, c->dim, c->ffn_dim, "blocks", i, "ffn.2");
 }
 
-oasis_status oas_dit_bind(dit *d, const dit_config *c, const route_layer *routes, weight_set *w)
+oasis_status oas_dit_bind(dit *d, const dit_config *c, const route_layer *routes, parameter_set *w)
 {
     *d = (dit){.config = *c, .routes = routes, .blocks = oas_alloc((size_t)c->layers, sizeof *d->blocks)};
     if (!d->blocks)
         return w->status = oas_fail_memory(&w->message, (size_t)c->layers * sizeof *d->blocks, "the transformer");
-    d->patch.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE5(c->dim, c->in_dim, 1, 2, 2), "patch_embedding.weight");
-    d->patch.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(c->dim), "patch_embedding.bias");
+    d->patch.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE5(c->dim, c->in_dim, 1, 2, 2), "patch_embedding.weight");
+    d->patch.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "patch_embedding.bias");
     for (int i = 0; i < c->layers; i++)
         bind_block(&d->blocks[i], c, i, w);
-    d->head_modulation = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE3(1, 2, c->dim), "head.modulation");
-    d->head.weight = oas_weight(w, OAS_WEIGHT_MATRIX, OAS_SHAPE2(4 * c->latent_channels, c->dim), "head.head.weight");
-    d->head.bias = oas_weight(w, OAS_WEIGHT_VECTOR, OAS_SHAPE1(4 * c->latent_channels), "head.head.bias");
+    d->head_modulation = oas_parameter(w, OAS_VECTOR, OAS_SHAPE3(1, 2, c->dim), "head.modulation");
+    d->head.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE2(4 * c->latent_channels, c->dim), "head.head.weight");
+    d->head.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(4 * c->latent_channels), "head.head.bias");
     if (w->status < 0)
         oas_dit_free(d);
     return w->status;

@@ -11,7 +11,7 @@
 #ifndef OAS_NET_DIT_H
 #define OAS_NET_DIT_H
 
-#include "net/weights.h"
+#include "net/parameters.h"
 #include "tensor/ops.h"
 
 typedef struct dit_config {
@@ -38,7 +38,7 @@ typedef struct dit {
 /*
  * Takes its weights from the set; *d is zeroed before.  On failure the set says why, and *d need not be freed.
  */
-oasis_status oas_dit_bind(dit *d, const dit_config *config, const route_layer *routes, weight_set *weights);
+oasis_status oas_dit_bind(dit *d, const dit_config *config, const route_layer *routes, parameter_set *weights);
 void oas_dit_free(dit *d);
 
 /* The velocity v [B,F,h8,w8,latent], float, of c [B,F,h8,w8,in_dim]; h8 and w8 must be even. */

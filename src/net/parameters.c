@@ -1,5 +1,5 @@
 /* The named weights of a model: an array with lookup by name. */
-#include "net/weights.h"
+#include "net/parameters.h"
 
 #include "tensor/pack.h"
 
@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-bool oas_weights_reserve(weight_set *w, int count)
+static bool reserve(parameter_set *w, int count)
 {
     if (count <= w->capacity)
         return true;
-    weight *items = oas_alloc((size_t)count, sizeof *items);
+    parameter **items = oas_alloc((size_t)count, sizeof *items);
     if (!items) {
         w->status = oas_fail_memory(&w->message, (size_t)count * sizeof *items, "the list of weights");
         return false;
@@ -24,12 +24,23 @@ bool oas_weights_reserve(weight_set *w, int count)
     return true;
 }
 
-tensor *oas_weights_add(weight_set *w, const char *name, oas_dtype dtype, shape s, const void *data)
+static void free_item(parameter *item)
 {
-    if (w->status < 0 || (w->count == w->capacity && !oas_weights_reserve(w, w->capacity ? 2 * w->capacity : 256)))
+    oas_packed_free(&item->tensor.packed);
+    oas_free(item->owned);
+    oas_free(item);
+}
+
+tensor *oas_parameters_add(parameter_set *w, const char *name, oas_dtype dtype, shape s, const void *data)
+{
+    if (w->status < 0 || (w->count == w->capacity && !reserve(w, w->capacity ? 2 * w->capacity : 256)))
         return NULL;
-    weight *item = &w->items[w->count];
-    *item = (weight){.tensor = {.shape = s, .dtype = dtype}};
+    parameter *item = oas_alloc(1, sizeof *item);
+    if (!item) {
+        w->status = oas_fail_memory(&w->message, sizeof *item, name);
+        return NULL;
+    }
+    *item = (parameter){.tensor = {.shape = s, .dtype = dtype}};
     snprintf(item->name, sizeof item->name, "%s", name);
     item->tensor.packed = oas_packed_new();
     item->tensor.data = (void *)(uintptr_t)data;
@@ -37,24 +48,23 @@ tensor *oas_weights_add(weight_set *w, const char *name, oas_dtype dtype, shape 
         item->tensor.data = item->owned = oas_alloc(oas_bytes(&item->tensor), 1);
     if (!item->tensor.data || !item->tensor.packed) {
         w->status = oas_fail_memory(&w->message, oas_bytes(&item->tensor), name);
-        oas_free(item->owned);
-        oas_packed_free(&item->tensor.packed);
+        free_item(item);
         return NULL;
     }
-    w->count++;
+    w->items[w->count++] = item;
     return &item->tensor;
 }
 
-static weight *find(weight_set *w, const char *name)
+static parameter *find(parameter_set *w, const char *name)
 {
     for (int i = 0; i < w->count; i++)
-        if (strcmp(w->items[i].name, name) == 0)
-            return &w->items[i];
+        if (strcmp(w->items[i]->name, name) == 0)
+            return w->items[i];
     return NULL;
 }
 
 /* Vectors are kept as floats, whatever the file has. */
-static bool make_float(weight_set *w, weight *item)
+static bool make_float(parameter_set *w, parameter *item)
 {
     tensor *t = &item->tensor;
     if (t->dtype == OAS_F32)
@@ -72,15 +82,15 @@ static bool make_float(weight_set *w, weight *item)
     return true;
 }
 
-static tensor *request(weight_set *w, oas_weight_kind kind, shape s, const char *name, bool optional)
+static tensor *request(parameter_set *w, parameter_kind kind, shape s, const char *name, bool optional)
 {
     if (w->status < 0)
         return NULL;
-    weight *item = find(w, name);
+    parameter *item = find(w, name);
     if (!item && w->create && !optional) {
-        if (!oas_weights_add(w, name, OAS_F32, s, NULL))
+        if (!oas_parameters_add(w, name, OAS_F32, s, NULL))
             return NULL;
-        item = &w->items[w->count - 1];
+        item = w->items[w->count - 1];
     }
     if (!item) {
         if (!optional)
@@ -95,12 +105,12 @@ static tensor *request(weight_set *w, oas_weight_kind kind, shape s, const char 
     }
     item->used = true;
     item->tensor.name = item->name;
-    return kind == OAS_WEIGHT_VECTOR && !make_float(w, item) ? NULL : &item->tensor;
+    return kind == OAS_VECTOR && !make_float(w, item) ? NULL : &item->tensor;
 }
 
-tensor *oas_weight(weight_set *w, oas_weight_kind kind, shape s, const char *format, ...)
+tensor *oas_parameter(parameter_set *w, parameter_kind kind, shape s, const char *format, ...)
 {
-    char name[OAS_WEIGHT_NAME];
+    char name[OAS_PARAMETER_NAME];
     va_list args;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
@@ -108,9 +118,9 @@ tensor *oas_weight(weight_set *w, oas_weight_kind kind, shape s, const char *for
     return request(w, kind, s, name, false);
 }
 
-tensor *oas_weight_optional(weight_set *w, oas_weight_kind kind, shape s, const char *format, ...)
+tensor *oas_parameter_optional(parameter_set *w, parameter_kind kind, shape s, const char *format, ...)
 {
-    char name[OAS_WEIGHT_NAME];
+    char name[OAS_PARAMETER_NAME];
     va_list args;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
@@ -118,28 +128,26 @@ tensor *oas_weight_optional(weight_set *w, oas_weight_kind kind, shape s, const 
     return request(w, kind, s, name, true);
 }
 
-const char *oas_weights_unused(const weight_set *w)
+const char *oas_parameters_unused(const parameter_set *w)
 {
     for (int i = 0; i < w->count; i++)
-        if (!w->items[i].used)
-            return w->items[i].name;
+        if (!w->items[i]->used)
+            return w->items[i]->name;
     return NULL;
 }
 
-size_t oas_weights_packed_bytes(const weight_set *w)
+size_t oas_parameters_packed_bytes(const parameter_set *w)
 {
     size_t bytes = 0;
     for (int i = 0; i < w->count; i++)
-        bytes += oas_packed_bytes(w->items[i].tensor.packed);
+        bytes += oas_packed_bytes(w->items[i]->tensor.packed);
     return bytes;
 }
 
-void oas_weights_free(weight_set *w)
+void oas_parameters_free(parameter_set *w)
 {
-    for (int i = 0; i < w->count; i++) {
-        oas_packed_free(&w->items[i].tensor.packed);
-        oas_free(w->items[i].owned);
-    }
+    for (int i = 0; i < w->count; i++)
+        free_item(w->items[i]);
     oas_free(w->items);
-    *w = (weight_set){0};
+    *w = (parameter_set){0};
 }

@@ -1,0 +1,144 @@
+/* Opening a model, and its forward functions. */
+#include "model.h"
+
+#include "tensor/pack.h"
+
+#include <string.h>
+
+enum { BLOCK_CHANNELS = 3 * OAS_LATENT_FRAMES * OAS_LATENT_PIXELS * OAS_LATENT_PIXELS };
+
+tensor *oas_project(graph *g, const oasis_model *model, tensor *pixels, bool start)
+{
+    const block_factor cell = {OAS_LATENT_FRAMES, OAS_LATENT_PIXELS, OAS_LATENT_PIXELS};
+    int front = start ? OAS_LATENT_FRAMES - 1 : 0;
+    tensor *blocks = oas_space_to_depth(g, pixels, cell, OAS_CHANNEL_SLOW, front, g->compute);
+    return oas_linear(g, blocks, &model->projection, OAS_LINEAR, NULL, OAS_F32);
+}
+
+tensor *oas_restore(graph *g, const oasis_model *model, tensor *c)
+{
+    tensor *z_low = oas_channels(g, c, 0, model->dit.config.latent_channels, OAS_F32);
+    tensor *velocity = oas_dit(g, &model->dit, c);
+    return oas_axpy(g, z_low, -(float)model->file.config.sigma, velocity);
+}
+
+tensor *oas_decode(graph *g, const oasis_model *model, decoder_state *state, tensor *z, tensor *pixels)
+{
+    return model->decoder.kind->decode(g, model->decoder.net, state, z, pixels);
+}
+
+oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
+{
+    const model_config *c = &model->file.config;
+    parameter_set *p = &model->parameters;
+    const dit_config dit = {.in_dim = c->in_dim,
+                            .latent_channels = c->latent_channels,
+                            .dim = c->dim,
+                            .ffn_dim = c->ffn_dim,
+                            .heads = c->num_heads,
+                            .layers = c->num_layers,
+                            .eps = (float)c->eps,
+                            .rope_theta = (float)c->rope_theta};
+    decoder_config decoder = {.latent_channels = c->latent_channels, .n_widths = c->decoder_widths};
+    for (int i = 0; i < c->decoder_widths && i < OAS_MAX_DECODER_WIDTHS; i++)
+        decoder.widths[i] = c->decoder_channels[i];
+    model->projection.weight = oas_parameter(p, OAS_MATRIX, OAS_SHAPE2(c->in_dim, BLOCK_CHANNELS), "lq_proj.weight");
+    model->projection.bias = oas_parameter(p, OAS_VECTOR, OAS_SHAPE1(c->in_dim), "lq_proj.bias");
+    oas_dit_bind(&model->dit, &dit, model->file.routing.layer, p);
+    const char *decoder_name = oas_model_decoder_name(c->decoder);
+    model->decoder.kind = oas_decoder_find(decoder_name);
+    if (!model->decoder.kind)
+        return oas_fail(message, OASIS_E_MODEL, "%s: unknown decoder '%s'; this program has %s", p->path, decoder_name,
+                        oas_decoder_names());
+    model->decoder.net = model->decoder.kind->bind(&decoder, p);
+    return p->status < 0 ? oas_fail(message, p->status, "%s", p->message.text) : OASIS_OK;
+}
+
+/* The file's tensors as parameters: views where the type can be computed with, floats otherwise. */
+static oasis_status add_tensors(oasis_model *model, oasis_message *message)
+{
+    const weights *w = model->file.weights;
+    parameter_set *p = &model->parameters;
+    for (size_t i = 0; i < oas_weights_count(w); i++) {
+        const weight *t = oas_weights_at(w, i);
+        shape s = {.rank = t->rank};
+        if (t->rank > OAS_MAX_RANK || t->rank < 1 || strlen(t->name) >= OAS_PARAMETER_NAME)
+            return oas_fail(message, OASIS_E_MODEL, "%s: the tensor '%.200s' has %d sizes; a model's have 1 to %d",
+                            p->path, t->name, t->rank, OAS_MAX_RANK);
+        for (int k = 0; k < t->rank; k++)
+            s.size[k] = t->size[k];
+        bool direct = (t->dtype == OAS_WEIGHT_F32 || t->dtype == OAS_WEIGHT_BF16) && oas_weight_aligned(t);
+        tensor *made = oas_parameters_add(p, t->name, t->dtype == OAS_WEIGHT_BF16 && direct ? OAS_BF16 : OAS_F32, s,
+                                          direct ? t->data : NULL);
+        if (!made)
+            return oas_fail(message, p->status, "%s", p->message.text);
+        if (!direct)
+            oas_weight_floats(t, 0, oas_count(&s), made->data);
+    }
+    return OASIS_OK;
+}
+
+static oasis_status load(oasis_model *model, const char *path, oasis_message *message)
+{
+    OAS_TRY(oas_model_file_open(&model->file, path, message));
+    model->parameters.path = oas_weights_path(model->file.weights);
+    OAS_TRY(add_tensors(model, message));
+    OAS_TRY(oas_model_bind(model, message));
+    const char *unused = oas_parameters_unused(&model->parameters);
+    if (unused)
+        return oas_fail(message, OASIS_E_MODEL, "%s: the tensor '%s' belongs to no part of the model that its "
+                        "configuration describes", path, unused);
+    return OASIS_OK;
+}
+
+oasis_status oasis_model_open(oasis_model **out, const char *path, oasis_message *message)
+{
+    oasis_model *model = oas_alloc(1, sizeof *model);
+    if (!model)
+        return oas_fail_memory(message, sizeof *model, "a model");
+    oasis_status s = load(model, path, message);
+    if (s < 0) {
+        oasis_model_close(&model);
+        return s == OASIS_E_MEMORY ? s : OASIS_E_MODEL;
+    }
+    *out = model;
+    return OASIS_OK;
+}
+
+void oasis_model_close(oasis_model **out)
+{
+    oasis_model *model = *out;
+    if (!model)
+        return;
+    if (model->decoder.net)
+        model->decoder.kind->free(model->decoder.net);
+    oas_dit_free(&model->dit);
+    oas_parameters_free(&model->parameters);
+    oas_model_file_close(&model->file);
+    oas_free(model);
+    *out = NULL;
+}
+
+void oasis_model_describe(const oasis_model *model, oasis_model_info *info)
+{
+    const model_config *c = &model->file.config;
+    *info = (oasis_model_info){.name = model->file.name,
+                               .license = model->file.license,
+                               .decoder = oas_model_decoder_name(c->decoder),
+                               .routing = oas_weights_note(model->file.weights, "routing"),
+                               .num_layers = c->num_layers,
+                               .num_heads = c->num_heads,
+                               .dim = c->dim,
+                               .ffn_dim = c->ffn_dim,
+                               .latent_channels = c->latent_channels,
+                               .trained_frames = c->trained_window[0],
+                               .trained_height = c->trained_window[1],
+                               .trained_width = c->trained_window[2],
+                               .sigma = (float)c->sigma};
+    for (int i = 0; i < model->parameters.count; i++) {
+        const parameter *p = model->parameters.items[i];
+        info->parameters += oas_count(&p->tensor.shape);
+        if (strncmp(p->name, "decoder.", 8) == 0)
+            info->decoder_parameters += oas_count(&p->tensor.shape);
+    }
+}

@@ -1,0 +1,49 @@
+/*
+ * A model: its configuration, its weights, and the forward functions that inference and training share.
+ *
+ *     pixels [B,T,H,W,3] --project--> c [B,F,h8,w8,in_dim] --restore--> z_high [B,F,h8,w8,latent] --decode--> frames
+ *
+ * Projection works on the latent grid of a whole shot, restoration on a window of that grid, decoding on the stitched
+ * latents in order (doc/decisions.md 4, 12).
+ */
+#ifndef OAS_MODEL_H
+#define OAS_MODEL_H
+
+#include "format/model_file.h"
+#include "net/decoder.h"
+#include "net/dit.h"
+#include "net/parameters.h"
+
+enum {
+    OAS_LATENT_FRAMES = 4, /* frames of a latent but the first of a shot */
+    OAS_LATENT_PIXELS = 8, /* rows or columns of a latent */
+    OAS_PIXEL_STEP = 16    /* pictures are padded to multiples of a patch: 2 latents */
+};
+
+struct oasis_model {
+    model_file file; /* configuration, routing, mapped tensors */
+    parameter_set parameters;
+    linear projection; /* lq_proj: 768 -> in_dim; its first latent_channels outputs are z_L */
+    dit dit;
+    decoder decoder;
+};
+
+/*
+ * Binds the networks of a configuration to the parameters of model->parameters (made when its `create` is set).  The
+ * configuration and routing in model->file must be set.
+ */
+oasis_status oas_model_bind(oasis_model *model, oasis_message *message);
+
+/*
+ * Frames to the latent grid.  At the start of a shot T = 1 + 4n and frame 0 stands for four, later T = 4n.
+ *   pixels [B,T,H,W,3] float in [-1,1], H and W multiples of 16;  result [B,F,H/8,W/8,in_dim] float
+ */
+tensor *oas_project(graph *g, const oasis_model *model, tensor *pixels, bool start);
+
+/* The one step: z_H = z_L - sigma v.  c [B,F,h8,w8,in_dim] -> [B,F,h8,w8,latent_channels], float. */
+tensor *oas_restore(graph *g, const oasis_model *model, tensor *c);
+
+/* Latents to frames, see net/decoder.h.  state NULL: a whole shot. */
+tensor *oas_decode(graph *g, const oasis_model *model, decoder_state *state, tensor *z, tensor *pixels);
+
+#endif

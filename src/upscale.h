@@ -1,0 +1,65 @@
+/*
+ * The inside of an upscaler: sizes, plan, buffers.
+ */
+#ifndef OAS_UPSCALE_H
+#define OAS_UPSCALE_H
+
+#include "cpu/device.h"
+#include "image/color_fix.h"
+#include "image/resize.h"
+#include "image/scene.h"
+#include "model.h"
+#include "plan/cut.h"
+
+/* Sizes of everything, decided before the first frame. */
+typedef struct upscale_sizes {
+    int in_width, in_height, out_width, out_height; /* pixels */
+    int padded_width, padded_height;                /* of the output, multiples of 16 */
+    int grid_width, grid_height;                    /* latents: padded / 8 */
+    int window_latents;                             /* of a transformer window in time */
+    int shared_latents;                             /* of neighbouring windows in time */
+    cut rows, columns;                              /* of the grid into windows */
+    int tile_rows, tile_columns;                    /* of the grid into decoder tiles, numbers of them */
+    oas_dtype compute;
+} upscale_sizes;
+
+/* Bytes an upscaler needs, by purpose. */
+typedef struct upscale_memory {
+    size_t arena;   /* the largest of projecting, restoring and decoding */
+    size_t grids;   /* c and z of the latents at hand */
+    size_t states;  /* the decoder's memory */
+    size_t frames;  /* frames that wait, at most */
+    size_t weights; /* prepared */
+    double flops;   /* per output frame, overlap included */
+    double pass_bytes;
+} upscale_memory;
+
+size_t oas_upscale_total(const upscale_memory *m);
+
+/*
+ * Chooses sizes and windows for the options, then decoder tiles so that everything fits into the memory allowed.
+ * Fails with OASIS_E_ARGUMENT (an option or size out of range), OASIS_E_MEMORY (the smallest plan does not fit),
+ * OASIS_E_UNSUPPORTED (bf16 asked for on a CPU without it).
+ */
+oasis_status oas_upscale_plan(upscale_sizes *sizes, upscale_memory *memory, const oasis_model *model, device *d,
+                              const oasis_options *options, int width, int height, oasis_message *message);
+
+/* The memory and FLOPs of sizes that are chosen. */
+oasis_status oas_upscale_measure(const upscale_sizes *sizes, upscale_memory *memory, const oasis_model *model, device *d,
+                                 oasis_message *message);
+
+/* Seconds per output frame, estimated. */
+double oas_estimate_seconds(const upscale_sizes *sizes, const upscale_memory *memory, const device *d);
+
+/* Bytes options->memory stands for: its value, or 60 % of what the machine or cgroup has free. */
+int64_t oas_memory_limit(const oasis_options *options);
+
+/* The part of the latent grid that tile i covers, with the halo on each side where the grid goes on. */
+typedef struct tile_area {
+    int row, column, rows, columns;     /* of the result, latents */
+    int from_row, from_column;          /* with halo */
+    int with_rows, with_columns;
+} tile_area;
+tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile);
+
+#endif

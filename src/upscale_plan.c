@@ -1,0 +1,277 @@
+/*
+ * The plan of an upscaler: sizes, windows, decoder tiles, memory, FLOPs.
+ *
+ * Networks are planned by running them with shapes only, so that the figures are those of the code that will run.
+ */
+#include "upscale.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SHARED_LATENTS = 2,       /* of windows in time (decisions 12) */
+    SHARED_GRID = 4,          /* least latents shared by windows in space */
+    DEFAULT_WINDOW_LATENTS = 5,
+    DEFAULT_WINDOW_SIZE = 256, /* pixels; the trained crop is 192 to 256 */
+    MOST_SIDE = 32768,
+    MOST_TILES = 64
+};
+
+size_t oas_upscale_total(const upscale_memory *m)
+{
+    return m->arena + m->grids + m->states + m->frames + m->weights;
+}
+
+/* A number of /proc/meminfo in bytes, or 0. */
+static int64_t available_memory(void)
+{
+    int64_t bytes = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    char line[128];
+    while (f && fgets(line, sizeof line, f)) {
+        long long kib;
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1)
+            bytes = (int64_t)kib * 1024;
+    }
+    if (f)
+        fclose(f);
+    if (bytes == 0)
+        bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    return bytes;
+}
+
+static bool read_number(const char *path, int64_t *value)
+{
+    FILE *f = fopen(path, "re");
+    long long v = 0;
+    bool ok = f && fscanf(f, "%lld", &v) == 1;
+    if (f)
+        fclose(f);
+    *value = v;
+    return ok;
+}
+
+int64_t oas_memory_limit(const oasis_options *options)
+{
+    if (options->memory > 0)
+        return options->memory;
+    int64_t bytes = available_memory(), limit, used;
+    if (read_number("/sys/fs/cgroup/memory.max", &limit) && read_number("/sys/fs/cgroup/memory.current", &used) &&
+        limit - used < bytes)
+        bytes = limit > used ? limit - used : 0;
+    return bytes / 10 * 6;
+}
+
+static int rounded(double x)
+{
+    return (int)(x + 0.5);
+}
+
+static oasis_status choose_output(upscale_sizes *s, const oasis_options *o, oasis_message *message)
+{
+    if (s->in_width < 1 || s->in_height < 1 || s->in_width > MOST_SIDE || s->in_height > MOST_SIDE)
+        return oas_fail(message, OASIS_E_ARGUMENT, "the input is %dx%d pixels; sides of 1 to %d are possible",
+                        s->in_width, s->in_height, MOST_SIDE);
+    double scale = o->scale;
+    if ((o->width > 0) != (o->height > 0))
+        return oas_fail(message, OASIS_E_ARGUMENT, "the output size %dx%d needs both width and height", o->width,
+                        o->height);
+    if (o->width > 0) {
+        s->out_width = o->width;
+        s->out_height = o->height;
+    } else {
+        if (o->short_side > 0)
+            scale = (double)o->short_side / (s->in_width < s->in_height ? s->in_width : s->in_height);
+        s->out_width = rounded(s->in_width * scale);
+        s->out_height = rounded(s->in_height * scale);
+    }
+    double across = (double)s->out_width / s->in_width, down = (double)s->out_height / s->in_height;
+    const double most = 8.001, least = 0.999; /* 8 and 1, with room for rounding to whole pixels */
+    bool fits = across <= most && down <= most && across >= least && down >= least;
+    if (o->width == 0 && o->short_side == 0)
+        fits = scale >= 1 && scale <= 8;
+    if (!fits || s->out_width > MOST_SIDE || s->out_height > MOST_SIDE)
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "%dx%d to %dx%d is an enlargement of %.3g by %.3g; 1 to 8 is possible, up to %d pixels a side",
+                        s->in_width, s->in_height, s->out_width, s->out_height, across, down, MOST_SIDE);
+    s->padded_width = (s->out_width + OAS_PIXEL_STEP - 1) / OAS_PIXEL_STEP * OAS_PIXEL_STEP;
+    s->padded_height = (s->out_height + OAS_PIXEL_STEP - 1) / OAS_PIXEL_STEP * OAS_PIXEL_STEP;
+    s->grid_width = s->padded_width / OAS_LATENT_PIXELS;
+    s->grid_height = s->padded_height / OAS_LATENT_PIXELS;
+    return OASIS_OK;
+}
+
+static oasis_status choose_windows(upscale_sizes *s, const oasis_options *o, oasis_message *message)
+{
+    int frames = o->window_frames, side = o->window_size > 0 ? o->window_size : DEFAULT_WINDOW_SIZE;
+    if (frames < 0 || (frames > 0 && frames % OAS_LATENT_FRAMES != 1))
+        return oas_fail(message, OASIS_E_ARGUMENT, "a window of %d frames is not possible; it must be 4n+1: 5, 9, 13, ...",
+                        frames);
+    if (side % OAS_PIXEL_STEP != 0 || side < 6 * OAS_PIXEL_STEP)
+        return oas_fail(message, OASIS_E_ARGUMENT, "a window of %d pixels is not possible; it must be a multiple of %d, "
+                        "at least %d", side, OAS_PIXEL_STEP, 6 * OAS_PIXEL_STEP);
+    s->window_latents = frames > 0 ? (frames - 1) / OAS_LATENT_FRAMES + 1 : DEFAULT_WINDOW_LATENTS;
+    s->shared_latents = s->window_latents > SHARED_LATENTS ? SHARED_LATENTS : s->window_latents - 1;
+    s->columns = oas_cut(s->grid_width, side / OAS_LATENT_PIXELS, SHARED_GRID, 2);
+    s->rows = oas_cut(s->grid_height, side / OAS_LATENT_PIXELS, SHARED_GRID, 2);
+    return OASIS_OK;
+}
+
+tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile)
+{
+    int y = tile / s->tile_columns, x = tile % s->tile_columns;
+    tile_area a;
+    a.row = (int)((int64_t)s->grid_height * y / s->tile_rows);
+    a.column = (int)((int64_t)s->grid_width * x / s->tile_columns);
+    a.rows = (int)((int64_t)s->grid_height * (y + 1) / s->tile_rows) - a.row;
+    a.columns = (int)((int64_t)s->grid_width * (x + 1) / s->tile_columns) - a.column;
+    int last_row = a.row + a.rows + halo, last_column = a.column + a.columns + halo;
+    a.from_row = a.row > halo ? a.row - halo : 0;
+    a.from_column = a.column > halo ? a.column - halo : 0;
+    a.with_rows = (last_row < s->grid_height ? last_row : s->grid_height) - a.from_row;
+    a.with_columns = (last_column < s->grid_width ? last_column : s->grid_width) - a.from_column;
+    return a;
+}
+
+/* Runs shapes through one step and keeps the largest arena; returns its FLOPs, or below 0 after a failure. */
+static double plan_step(graph *g, upscale_memory *m, tensor *result)
+{
+    double flops = g->flops;
+    if (!result || g->status < 0)
+        return -1;
+    if (g->memory.peak > m->arena)
+        m->arena = g->memory.peak;
+    g->flops = 0;
+    g->memory.peak = 0;
+    oas_graph_reset(g);
+    return flops;
+}
+
+/* Where a group's frames are wanted at their size: the pixels of a group of frames. */
+static tensor *pixels_of(graph *g, int64_t frames, int64_t height, int64_t width)
+{
+    return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, height, width, 3));
+}
+
+static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, const oasis_model *model)
+{
+    const model_config *c = &model->file.config;
+    tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    double project = plan_step(g, m, oas_project(g, model, pixels, false));
+    tensor *window = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window, c->in_dim));
+    double restore = plan_step(g, m, oas_restore(g, model, window));
+    double decode = 0;
+    m->states = 0;
+    for (int i = 0; i < s->tile_rows * s->tile_columns; i++) {
+        tile_area a = oas_upscale_tile(s, model->decoder.kind->halo, i);
+        decoder_state state = {.started = true};
+        pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+        tensor *part = pixels;
+        if (s->tile_rows * s->tile_columns > 1) {
+            pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width); /* the whole result */
+            part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
+        }
+        tensor *z = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, c->latent_channels));
+        tensor *result = oas_decode(g, model, &state, z, part);
+        pixels_of(g, 1, s->out_height, s->out_width); /* the upscaled frame, for colour and strength */
+        double flops = plan_step(g, m, result);
+        m->states += state.bytes;
+        oas_state_free(&state);
+        decode = flops < 0 || decode < 0 ? -1 : decode + flops;
+    }
+    if (project < 0 || restore < 0 || decode < 0)
+        return false;
+    int fresh = s->window_latents - s->shared_latents;
+    double windows = (double)s->rows.count * s->columns.count;
+    m->flops = (project + decode + restore * windows / fresh) / OAS_LATENT_FRAMES;
+    return true;
+}
+
+static size_t picture_bytes(int64_t width, int64_t height)
+{
+    return (size_t)width * (size_t)height * 3 * sizeof(float);
+}
+
+static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_model *model)
+{
+    const model_config *c = &model->file.config;
+    size_t cell = (size_t)s->grid_width * (size_t)s->grid_height * sizeof(float);
+    int held = 2 * s->window_latents;
+    m->grids = cell * (size_t)held * (size_t)(c->in_dim + c->latent_channels);
+    /* Sources of all latents at hand and of one more group; results of a group; colour correction of one frame. */
+    m->frames = picture_bytes(s->in_width, s->in_height) * (size_t)((held + 2) * OAS_LATENT_FRAMES) +
+                picture_bytes(s->out_width, s->out_height) * (OAS_LATENT_FRAMES + 2);
+    m->weights = 0;
+    for (int i = 0; i < model->parameters.count; i++) {
+        const tensor *t = &model->parameters.items[i]->tensor;
+        if (t->shape.rank > 1)
+            m->weights += (size_t)oas_count(&t->shape) * oas_dtype_size(s->compute) * 9 / 8;
+    }
+}
+
+oasis_status oas_upscale_measure(const upscale_sizes *s, upscale_memory *m, const oasis_model *model, device *d,
+                                 oasis_message *message)
+{
+    *m = (upscale_memory){0};
+    graph g = {.device = d, .backend = d->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU, .compute = s->compute, .planning = true};
+    oas_arena_count(&g.memory);
+    if (!oas_arena_new(&g.headers, 4 << 20))
+        return oas_fail_memory(message, 4 << 20, "the plan");
+    bool ok = plan_networks(&g, s, m, model);
+    oas_arena_free(&g.headers);
+    plan_buffers(s, m, model);
+    return ok ? OASIS_OK : oas_fail(message, g.status, "%s", g.message.text);
+}
+
+static oasis_status choose_dtype(upscale_sizes *s, const oasis_options *o, const device *d, oasis_message *message)
+{
+    bool has = oas_device_has_bf16(d);
+    if (o->dtype == OASIS_DTYPE_BF16 && !has)
+        return oas_fail(message, OASIS_E_UNSUPPORTED,
+                        "bf16 was asked for, but this CPU (kernels: %s) does not compute it; use fp32 or auto",
+                        oas_cpu_level_name(d->level));
+    s->compute = has && o->dtype != OASIS_DTYPE_FP32 ? OAS_BF16 : OAS_F32;
+    return OASIS_OK;
+}
+
+oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, const oasis_model *model, device *d,
+                              const oasis_options *o, int width, int height, oasis_message *message)
+{
+    *s = (upscale_sizes){.in_width = width, .in_height = height, .tile_rows = 1, .tile_columns = 1};
+    OAS_TRY(choose_dtype(s, o, d, message));
+    OAS_TRY(choose_output(s, o, message));
+    OAS_TRY(choose_windows(s, o, message));
+    int64_t limit = oas_memory_limit(o);
+    for (;;) {
+        OAS_TRY(oas_upscale_measure(s, m, model, d, message));
+        if ((int64_t)oas_upscale_total(m) <= limit)
+            return OASIS_OK;
+        /* The longer side of a tile is cut next, as long as tiles stay larger than their halos. */
+        int tall = s->grid_height / s->tile_rows, wide = s->grid_width / s->tile_columns;
+        if ((tall > wide ? tall : wide) / 2 < 2 * model->decoder.kind->halo || s->tile_rows * s->tile_columns >= MOST_TILES)
+            break;
+        if (tall > wide)
+            s->tile_rows++;
+        else
+            s->tile_columns++;
+    }
+    return oas_fail(message, OASIS_E_MEMORY,
+                    "%dx%d needs %.0f MiB even in %d tiles, and %.0f MiB are allowed; give more with --mem, or ask for a "
+                    "smaller output",
+                    s->out_width, s->out_height, (double)oas_upscale_total(m) / 1048576., s->tile_rows * s->tile_columns,
+                    (double)limit / 1048576.);
+}
+
+double oas_estimate_seconds(const upscale_sizes *s, const upscale_memory *m, const device *d)
+{
+    /* FLOP/s of one core that the network reaches on the reference machine, by level; doc/speed.md. */
+    static const double reached[OAS_LEVELS] = {[OAS_LEVEL_C] = 0.5e9,
+                                               [OAS_LEVEL_AVX2] = 60e9,
+                                               [OAS_LEVEL_AVX512] = 110e9,
+                                               [OAS_LEVEL_AVX512BF16] = 220e9};
+    oas_cpu_level level = d->level;
+    if (s->compute == OAS_F32 && level == OAS_LEVEL_AVX512BF16)
+        level = OAS_LEVEL_AVX512;
+    return m->flops / (reached[level] * oas_pool_workers(d->pool));
+}
