@@ -31,7 +31,7 @@ oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
 {
     const model_config *c = &model->file.config;
     parameter_set *p = &model->parameters;
-    const dit_config dit = {.in_dim = c->in_dim,
+    const dit_config transformer = {.in_dim = c->in_dim,
                             .latent_channels = c->latent_channels,
                             .dim = c->dim,
                             .ffn_dim = c->ffn_dim,
@@ -39,41 +39,41 @@ oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
                             .layers = c->num_layers,
                             .eps = (float)c->eps,
                             .rope_theta = (float)c->rope_theta};
-    decoder_config decoder = {.latent_channels = c->latent_channels, .n_widths = c->decoder_widths};
+    decoder_config frames = {.latent_channels = c->latent_channels, .n_widths = c->decoder_widths};
     for (int i = 0; i < c->decoder_widths && i < OAS_MAX_DECODER_WIDTHS; i++)
-        decoder.widths[i] = c->decoder_channels[i];
+        frames.widths[i] = c->decoder_channels[i];
     model->projection.weight = oas_parameter(p, OAS_MATRIX, OAS_SHAPE2(c->in_dim, BLOCK_CHANNELS), "lq_proj.weight");
     model->projection.bias = oas_parameter(p, OAS_VECTOR, OAS_SHAPE1(c->in_dim), "lq_proj.bias");
-    oas_dit_bind(&model->dit, &dit, model->file.routing.layer, p);
+    oas_dit_bind(&model->dit, &transformer, model->file.routing.layer, p);
     const char *decoder_name = oas_model_decoder_name(c->decoder);
     model->decoder.kind = oas_decoder_find(decoder_name);
     if (!model->decoder.kind)
         return oas_fail(message, OASIS_E_MODEL, "%s: unknown decoder '%s'; this program has %s", p->path, decoder_name,
                         oas_decoder_names());
-    model->decoder.net = model->decoder.kind->bind(&decoder, p);
+    model->decoder.net = model->decoder.kind->bind(&frames, p);
     return p->status < 0 ? oas_fail(message, p->status, "%s", p->message.text) : OASIS_OK;
 }
 
 /* The file's tensors as parameters: views where the type can be computed with, floats otherwise. */
 static oasis_status add_tensors(oasis_model *model, oasis_message *message)
 {
-    const weights *w = model->file.weights;
+    const weight_file *w = model->file.weights;
     parameter_set *p = &model->parameters;
-    for (size_t i = 0; i < oas_weights_count(w); i++) {
-        const weight *t = oas_weights_at(w, i);
+    for (size_t i = 0; i < oas_weight_file_count(w); i++) {
+        const stored *t = oas_weight_file_at(w, i);
         shape s = {.rank = t->rank};
         if (t->rank > OAS_MAX_RANK || t->rank < 1 || strlen(t->name) >= OAS_PARAMETER_NAME)
             return oas_fail(message, OASIS_E_MODEL, "%s: the tensor '%.200s' has %d sizes; a model's have 1 to %d",
                             p->path, t->name, t->rank, OAS_MAX_RANK);
         for (int k = 0; k < t->rank; k++)
             s.size[k] = t->size[k];
-        bool direct = (t->dtype == OAS_WEIGHT_F32 || t->dtype == OAS_WEIGHT_BF16) && oas_weight_aligned(t);
-        tensor *made = oas_parameters_add(p, t->name, t->dtype == OAS_WEIGHT_BF16 && direct ? OAS_BF16 : OAS_F32, s,
+        bool direct = (t->dtype == OAS_STORED_F32 || t->dtype == OAS_STORED_BF16) && oas_stored_aligned(t);
+        tensor *made = oas_parameters_add(p, t->name, t->dtype == OAS_STORED_BF16 && direct ? OAS_BF16 : OAS_F32, s,
                                           direct ? t->data : NULL);
         if (!made)
             return oas_fail(message, p->status, "%s", p->message.text);
         if (!direct)
-            oas_weight_floats(t, 0, oas_count(&s), made->data);
+            oas_stored_floats(t, 0, oas_count(&s), made->data);
     }
     return OASIS_OK;
 }
@@ -81,7 +81,7 @@ static oasis_status add_tensors(oasis_model *model, oasis_message *message)
 static oasis_status load(oasis_model *model, const char *path, oasis_message *message)
 {
     OAS_TRY(oas_model_file_open(&model->file, path, message));
-    model->parameters.path = oas_weights_path(model->file.weights);
+    model->parameters.path = oas_weight_file_path(model->file.weights);
     OAS_TRY(add_tensors(model, message));
     OAS_TRY(oas_model_bind(model, message));
     const char *unused = oas_parameters_unused(&model->parameters);
@@ -125,7 +125,7 @@ void oasis_model_describe(const oasis_model *model, oasis_model_info *info)
     *info = (oasis_model_info){.name = model->file.name,
                                .license = model->file.license,
                                .decoder = oas_model_decoder_name(c->decoder),
-                               .routing = oas_weights_note(model->file.weights, "routing"),
+                               .routing = oas_weight_file_note(model->file.weights, "routing"),
                                .num_layers = c->num_layers,
                                .num_heads = c->num_heads,
                                .dim = c->dim,

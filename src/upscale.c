@@ -36,7 +36,7 @@ struct oasis_upscaler {
     device *device;
     graph graph, exact; /* exact: fp32, for windows that were not finite; without an arena until then */
     oas_resizer *resizer, *alpha_resizer;
-    scene_detector *scenes;
+    oas_scene *scenes;
     oas_resize_spec resize_spec;
     volatile bool cancelled;
     oasis_status status; /* sticky after an error */
@@ -192,8 +192,8 @@ oasis_status oasis_upscaler_send(oasis_upscaler *u, oasis_frame *frame)
                         u->sizes.in_height);
     if (u->queue_count == u->queue_size)
         return OASIS_AGAIN;
-    bool cut = u->scenes && oas_scene_push(u->scenes, frame->rgb);
-    *queued(u, u->queue_count) = (waiting){*frame, cut && u->statistics.frames_in > 0};
+    bool changed = u->scenes && oas_scene_push(u->scenes, frame->rgb);
+    *queued(u, u->queue_count) = (waiting){*frame, changed && u->statistics.frames_in > 0};
     u->queue_count++;
     u->statistics.frames_in++;
     *frame = (oasis_frame){0};
