@@ -9,10 +9,12 @@
  *
  * keep: lse, float [heads, N].  Source: OASIS, arXiv 2509.23980, section 3.2.  The fast kernels are in cpu/attention.c.
  */
+#include "cpu/attention.h"
 #include "ops/op.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct attention_param {
     token_grid grid;
@@ -275,6 +277,59 @@ static oasis_status attention_ref_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* ---- fast ---------------------------------------------------------------------------------------------------------- */
+
+static bool attention_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    return n->in[0]->shape.size[1] / OAS_PARAM(attention_param, n)->route->heads <= OAS_ATTENTION_MAX_HEAD_DIM;
+}
+
+/* Writes one job per head; pointers stay NULL while the graph plans. */
+static attention_task task_of(const node *n, attention_job *job)
+{
+    const attention_param *p = OAS_PARAM(attention_param, n);
+    const token_grid *t = &p->grid;
+    const tensor *q = n->in[0];
+    int64_t hd = q->shape.size[1] / p->route->heads;
+    for (int h = 0; h < p->route->heads; h++) {
+        job[h] = (attention_job){.groups = t->batch, .frames = t->frames, .height = t->height, .width = t->width};
+        if (p->route->kind[h] == OAS_HEAD_INTRA) {
+            job[h].groups = t->batch * t->frames;
+            job[h].frames = 1;
+        } else if (p->route->kind[h] == OAS_HEAD_WINDOW) {
+            memcpy(job[h].window, p->route->window, sizeof job[h].window);
+        }
+        if (!n->out->data)
+            continue;
+        size_t at = (size_t)(h * hd) * oas_dtype_size(q->dtype);
+        job[h].q = (const char *)q->data + at;
+        job[h].k = (const char *)n->in[1]->data + at;
+        job[h].v = (const char *)n->in[2]->data + at;
+        job[h].out = (char *)n->out->data + at;
+        job[h].lse = n->keep ? (float *)n->keep + h * q->shape.size[0] : NULL;
+    }
+    return (attention_task){q->dtype, (int)hd, q->shape.size[1], p->route->heads, job};
+}
+
+static size_t attention_scratch(graph *g, const node *n)
+{
+    attention_job job[OAS_MAX_HEADS];
+    attention_task task = task_of(n, job);
+    return oas_attention_scratch(g->device->level, &task, oas_pool_workers(g->device->pool));
+}
+
+static oasis_status attention_cpu(graph *g, const node *n)
+{
+    attention_job job[OAS_MAX_HEADS];
+    attention_task task = task_of(n, job);
+    void *scratch = oas_scratch(g, attention_scratch(g, n));
+    if (!scratch)
+        return g->status;
+    oas_attention_run(g->device->level, &task, g->device->pool, scratch);
+    return OASIS_OK;
+}
+
 const op oas_op_attention = {
     .name = "attention",
     .stage = "attention",
@@ -282,7 +337,9 @@ const op oas_op_attention = {
     .shape = attention_shape,
     .keep = attention_keep,
     .flops = attention_flops,
-    .forward = {[OAS_REF] = attention_ref},
+    .accepts = attention_accepts,
+    .scratch = attention_scratch,
+    .forward = {[OAS_REF] = attention_ref, [OAS_CPU] = attention_cpu},
     .backward = {[OAS_REF] = attention_ref_backward},
     /* fp32 weights and sums over up to thousands of keys, and exp good to 3e-7. */
     .tolerance = 2e-5f,
