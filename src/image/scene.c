@@ -17,6 +17,16 @@ enum {
     HISTORY = 6
 };
 
+/*
+ * Chosen on 36 clips cut into pieces, plain, at a quarter of their frame rate, strongly compressed, noisy, flickering by
+ * 10 % and shaken by 5 % of the width: all 107 cuts between clips lie at least 0.12 above the threshold, no other frame
+ * lies above it.  A cut shows a residual of 0.52 to 1.1 and a colour distance of 0.05 to 0.38; 99 % of the other frames
+ * are below 0.55 and 0.03.
+ */
+static const double COLOUR_WEIGHT = 2, COLOUR_LIMIT = 0.15, BASE = 0.55, SLOPE = 0.4;
+/* Added to the contrast of a pixel, so that the noise of a flat picture is not taken for its content. */
+static const double CONTRAST_FLOOR = 0.01;
+
 struct thumbnail {
     float luma[HEIGHT][WIDTH];
     float cumulated[3][BINS]; /* the part of the pixels at or below each bin's upper end */
@@ -26,9 +36,8 @@ struct oas_scene {
     oas_resizer *resizer;
     float rgb[HEIGHT * WIDTH * 3];
     struct thumbnail frame[2];
-    int now;           /* the one of `frame` that was filled last */
-    int64_t seen;      /* frames since the last cut, this one included */
-    double past[HISTORY];
+    int64_t seen;         /* frames so far; the last went to frame[(seen - 1) % 2] */
+    double past[HISTORY]; /* scores of the last frames, in a ring; 0 before there are any */
     oas_scene_figures figures;
 };
 
@@ -156,21 +165,41 @@ static double residual(const struct thumbnail *a, const struct thumbnail *b)
             left += (double)block_residual(b, x, y, block);
             contrast += (double)absolute_sum(block);
         }
-    return left / (contrast + 0.01 * WIDTH * HEIGHT);
+    return left / (contrast + CONTRAST_FLOOR * WIDTH * HEIGHT);
 }
 
 /* ---- deciding ------------------------------------------------------------------------------------------------------ */
 
+/* How restless the frames just before were: the mean of the upper half of their scores. */
+static double restlessness(const double past[HISTORY])
+{
+    double sorted[HISTORY], sum = 0;
+    for (int i = 0; i < HISTORY; i++) {
+        int j = i;
+        for (; j > 0 && sorted[j - 1] < past[i]; j--)
+            sorted[j] = sorted[j - 1];
+        sorted[j] = past[i];
+    }
+    for (int i = 0; i < HISTORY / 2; i++)
+        sum += sorted[i];
+    return sum / (HISTORY / 2);
+}
+
 bool oas_scene_push(oas_scene *s, const float *rgb)
 {
     oas_resize(s->resizer, NULL, rgb, s->rgb, 1, 0);
-    s->now = 1 - s->now;
-    const struct thumbnail *a = &s->frame[s->now], *b = &s->frame[1 - s->now];
-    thumbnail_make(&s->frame[s->now], s->rgb);
+    const struct thumbnail *before = &s->frame[(s->seen + 1) % 2];
+    struct thumbnail *now = &s->frame[s->seen % 2];
+    thumbnail_make(now, s->rgb);
     s->figures = (oas_scene_figures){0};
     if (s->seen++ == 0)
         return true;
-    s->figures.residual = fmax(residual(a, b), residual(b, a));
-    s->figures.colour = colour_distance(a, b);
-    return false;
+    oas_scene_figures *f = &s->figures;
+    f->residual = fmax(residual(now, before), residual(before, now));
+    f->colour = colour_distance(now, before);
+    f->score = f->residual + COLOUR_WEIGHT * fmin(f->colour, COLOUR_LIMIT);
+    f->threshold = BASE + SLOPE * restlessness(s->past);
+    /* A cut counts as no more than just restless, so that a second one may follow at once. */
+    s->past[s->seen % HISTORY] = fmin(f->score, f->threshold);
+    return f->score > f->threshold;
 }
