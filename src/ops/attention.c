@@ -11,6 +11,7 @@
  */
 #include "cpu/attention.h"
 #include "ops/op.h"
+#include "tensor/sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ bool oas_route_sees(oas_head_kind kind, const int window[3], const token_grid *g
 tensor *oas_attention(graph *g, tensor *q, tensor *k, tensor *v, const token_grid *grid, const route_layer *route)
 {
     attention_param param = {.grid = *grid, .route = route};
-    return oas_apply(g, &oas_op_attention, (tensor *[]){q, k, v}, 0, &param, sizeof param);
+    return oas_apply(g, &oas_op_attention, (tensor *[]){q, k, v}, &param, sizeof param);
 }
 
 static bool grid_has(const token_grid *grid, int64_t tokens)
@@ -330,6 +331,22 @@ static oasis_status attention_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool attention_sample(sampler *s, int i, node *n)
+{
+    /* Frames, rows, columns: one token, narrower than the window, odd, some tiles; all kinds of heads. */
+    static const token_grid grids[] = {{1, 1, 1, 2}, {1, 2, 3, 3}, {2, 3, 5, 7}, {1, 5, 9, 11}, {1, 2, 12, 12}};
+    static const route_layer route = {4, {'g', 'i', 'w', 'w'}, {3, 5, 5}};
+    static const int64_t widths[] = {8, 16, 64, 128};
+    if (i >= 2 * (int)(sizeof grids / sizeof *grids))
+        return false;
+    token_grid grid = grids[i / 2];
+    shape size = OAS_SHAPE2(oas_grid_tokens(&grid), route.heads * widths[i % 4]);
+    *(attention_param *)(void *)n->param = (attention_param){.grid = grid, .route = &route};
+    for (int k = 0; k < 3; k++)
+        n->in[k] = oas_sample_activation(s, size, 2);
+    return true;
+}
+
 const op oas_op_attention = {
     .name = "attention",
     .stage = "attention",
@@ -341,6 +358,7 @@ const op oas_op_attention = {
     .scratch = attention_scratch,
     .forward = {[OAS_REF] = attention_ref, [OAS_CPU] = attention_cpu},
     .backward = {[OAS_REF] = attention_ref_backward},
+    .sample = attention_sample,
     /* fp32 weights and sums over up to thousands of keys, and exp good to 3e-7. */
     .tolerance = 2e-5f,
     /* Weights and results rounded to bf16: each at most 2^-9, so the norm of the difference stays below 2^-8. */

@@ -6,6 +6,7 @@
  *   cast        y = x in another type
  */
 #include "ops/op.h"
+#include "tensor/sampler.h"
 
 #include <string.h>
 
@@ -21,7 +22,7 @@ tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row)
 {
     tensor *in[] = {x, b, m};
     struct gate_param p = {row};
-    return oas_apply(g, &oas_op_add_gated, in, 1u << 2, &p, sizeof p);
+    return oas_apply(g, &oas_op_add_gated, in, &p, sizeof p);
 }
 
 static bool gate_shape(graph *g, node *n)
@@ -51,13 +52,27 @@ static oasis_status gate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool gate_sample(sampler *s, int i, node *n)
+{
+    if (i >= 4)
+        return false;
+    int64_t rows = oas_sample_size(s, 1, 30), d = oas_sample_size(s, 1, 100);
+    *(struct gate_param *)(void *)n->param = (struct gate_param){i};
+    n->in[0] = oas_sample_floats(s, OAS_SHAPE2(rows, d), 1);
+    n->in[1] = oas_sample_activation(s, OAS_SHAPE2(rows, d), 1);
+    n->in[2] = i % 2 ? oas_sample_floats(s, OAS_SHAPE2(6, d), 1) : NULL;
+    return true;
+}
+
 const op oas_op_add_gated = {
     .name = "add_gated",
     .stage = "passes",
     .n_in = 3,
+    .optional = 1u << 2,
     .in_place = 1,
     .shape = gate_shape,
     .forward = {[OAS_REF] = gate_ref},
+    .sample = gate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
 };
@@ -72,7 +87,7 @@ tensor *oas_axpy(graph *g, tensor *x, float a, tensor *b)
 {
     tensor *in[] = {x, b};
     struct axpy_param p = {a};
-    return oas_apply(g, &oas_op_axpy, in, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_axpy, in, &p, sizeof p);
 }
 
 static bool axpy_shape(graph *g, node *n)
@@ -96,12 +111,24 @@ static oasis_status axpy_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool axpy_sample(sampler *s, int i, node *n)
+{
+    if (i >= 2)
+        return false;
+    shape size = OAS_SHAPE3(oas_sample_size(s, 1, 5), oas_sample_size(s, 1, 9), oas_sample_size(s, 1, 33));
+    *(struct axpy_param *)(void *)n->param = (struct axpy_param){-0.4f};
+    n->in[0] = oas_sample_floats(s, size, 1);
+    n->in[1] = oas_sample_floats(s, size, 1);
+    return true;
+}
+
 const op oas_op_axpy = {
     .name = "axpy",
     .stage = "passes",
     .n_in = 2,
     .shape = axpy_shape,
     .forward = {[OAS_REF] = axpy_ref},
+    .sample = axpy_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
 };
@@ -115,7 +142,7 @@ struct activate_param {
 tensor *oas_activate(graph *g, tensor *x, oas_activation act)
 {
     struct activate_param p = {(int32_t)act};
-    return oas_apply(g, &oas_op_activate, &x, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_activate, &x, &p, sizeof p);
 }
 
 static bool same_shape(graph *g, node *n)
@@ -137,6 +164,15 @@ static oasis_status activate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool activate_sample(sampler *s, int i, node *n)
+{
+    if (i >= OAS_ACTIVATIONS)
+        return false;
+    *(struct activate_param *)(void *)n->param = (struct activate_param){i};
+    n->in[0] = oas_sample_activation(s, OAS_SHAPE2(oas_sample_size(s, 1, 20), oas_sample_size(s, 1, 70)), 8);
+    return true;
+}
+
 const op oas_op_activate = {
     .name = "activate",
     .stage = "passes",
@@ -144,6 +180,7 @@ const op oas_op_activate = {
     .in_place = 1,
     .shape = same_shape,
     .forward = {[OAS_REF] = activate_ref},
+    .sample = activate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 4e-3f,
 };
@@ -159,7 +196,7 @@ tensor *oas_cast(graph *g, tensor *x, oas_dtype dtype)
     struct cast_param p = {(int32_t)dtype};
     if (x && x->dtype == dtype)
         return x;
-    return oas_apply(g, &oas_op_cast, &x, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_cast, &x, &p, sizeof p);
 }
 
 static bool cast_shape(graph *g, node *n)
@@ -184,12 +221,22 @@ static oasis_status cast_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool cast_sample(sampler *s, int i, node *n)
+{
+    if (i >= 2)
+        return false;
+    *(struct cast_param *)(void *)n->param = (struct cast_param){(int32_t)s->activation};
+    n->in[0] = i ? oas_sample_activation(s, OAS_SHAPE1(77), 1) : oas_sample_floats(s, OAS_SHAPE1(77), 1);
+    return true;
+}
+
 const op oas_op_cast = {
     .name = "cast",
     .stage = "passes",
     .n_in = 1,
     .shape = cast_shape,
     .forward = {[OAS_REF] = cast_ref, [OAS_CPU] = cast_cpu},
+    .sample = cast_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
 };

@@ -7,6 +7,7 @@
  *   frames           some of the frames
  */
 #include "ops/op.h"
+#include "tensor/sampler.h"
 
 #include <string.h>
 
@@ -29,7 +30,7 @@ static int64_t block_channel(const struct block_param *p, int64_t channels, int6
 tensor *oas_space_to_depth(graph *g, tensor *x, block_factor f, oas_channel_order order, int front, oas_dtype out)
 {
     struct block_param p = {f, (int32_t)order, front, (int32_t)out};
-    return oas_apply(g, &oas_op_space_to_depth, &x, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_space_to_depth, &x, &p, sizeof p);
 }
 
 static bool to_depth_shape(graph *g, node *n)
@@ -68,12 +69,27 @@ static oasis_status to_depth_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool to_depth_sample(sampler *s, int i, node *n)
+{
+    static const block_factor factors[] = {{1, 2, 2}, {4, 8, 8}, {1, 8, 8}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
+    if (i >= 2 * (int)(sizeof factors / sizeof *factors))
+        return false;
+    block_factor f = factors[i / 2];
+    int front = i % 2 ? f.t - 1 : 0;
+    *(struct block_param *)(void *)n->param = (struct block_param){f, i / 2 % 2, front, (int32_t)s->activation};
+    shape size = OAS_SHAPE5(oas_sample_size(s, 1, 2), 2 * f.t - front, f.h * oas_sample_size(s, 1, 4),
+                            f.w * oas_sample_size(s, 1, 5), i % 4 ? 3 : oas_sample_size(s, 1, 65));
+    n->in[0] = i % 3 ? oas_sample_floats(s, size, 1) : oas_sample_activation(s, size, 1);
+    return true;
+}
+
 const op oas_op_space_to_depth = {
     .name = "space_to_depth",
     .stage = "passes",
     .n_in = 1,
     .shape = to_depth_shape,
     .forward = {[OAS_REF] = to_depth_ref},
+    .sample = to_depth_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
 };
@@ -85,7 +101,7 @@ tensor *oas_depth_to_space(graph *g, tensor *x, block_factor f, oas_channel_orde
 {
     tensor *in[] = {x, add};
     struct block_param p = {f, (int32_t)order, drop, (int32_t)out};
-    return oas_apply(g, &oas_op_depth_to_space, in, 1u << 1, &p, sizeof p);
+    return oas_apply(g, &oas_op_depth_to_space, in, &p, sizeof p);
 }
 
 static bool to_space_shape(graph *g, node *n)
@@ -128,12 +144,30 @@ static oasis_status to_space_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool to_space_sample(sampler *s, int i, node *n)
+{
+    static const block_factor factors[] = {{1, 2, 2}, {4, 1, 1}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
+    if (i >= 2 * (int)(sizeof factors / sizeof *factors))
+        return false;
+    block_factor f = factors[i / 2];
+    int drop = i % 2 ? f.t - 1 : 0;
+    *(struct block_param *)(void *)n->param = (struct block_param){f, i / 2 % 2, drop, (int32_t)s->activation};
+    int64_t batch = oas_sample_size(s, 1, 2), frames = oas_sample_size(s, 1, 3), c = oas_sample_size(s, 1, 50);
+    int64_t h = oas_sample_size(s, 1, 5), w = oas_sample_size(s, 1, 5);
+    n->in[0] = oas_sample_activation(s, OAS_SHAPE5(batch, frames, h, w, c * f.t * f.h * f.w), 1);
+    if (i % 3)
+        n->in[1] = oas_sample_floats(s, OAS_SHAPE5(batch, frames * f.t - drop, h * f.h, w * f.w, c), 1);
+    return true;
+}
+
 const op oas_op_depth_to_space = {
     .name = "depth_to_space",
     .stage = "passes",
     .n_in = 2,
+    .optional = 1u << 1,
     .shape = to_space_shape,
     .forward = {[OAS_REF] = to_space_ref},
+    .sample = to_space_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
 };
@@ -148,7 +182,7 @@ struct range_param {
 tensor *oas_channels(graph *g, tensor *x, int64_t begin, int64_t count, oas_dtype out)
 {
     struct range_param p = {begin, count, (int32_t)out};
-    return oas_apply(g, &oas_op_channels, &x, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_channels, &x, &p, sizeof p);
 }
 
 static bool channels_shape(graph *g, node *n)
@@ -175,12 +209,24 @@ static oasis_status channels_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool channels_sample(sampler *s, int i, node *n)
+{
+    if (i >= 3)
+        return false;
+    int64_t all = oas_sample_size(s, 2, 64), begin = i ? oas_sample_size(s, 0, all - 1) : 0;
+    *(struct range_param *)(void *)n->param =
+        (struct range_param){begin, oas_sample_size(s, 1, all - begin), (int32_t)s->activation};
+    n->in[0] = oas_sample_floats(s, OAS_SHAPE3(oas_sample_size(s, 1, 9), oas_sample_size(s, 1, 9), all), 1);
+    return true;
+}
+
 const op oas_op_channels = {
     .name = "channels",
     .stage = "passes",
     .n_in = 1,
     .shape = channels_shape,
     .forward = {[OAS_REF] = channels_ref},
+    .sample = channels_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
 };
@@ -190,7 +236,7 @@ const op oas_op_channels = {
 tensor *oas_frames(graph *g, tensor *x, int64_t begin, int64_t count)
 {
     struct range_param p = {begin, count, 0};
-    return oas_apply(g, &oas_op_frames, &x, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_frames, &x, &p, sizeof p);
 }
 
 static bool frames_shape(graph *g, node *n)
@@ -219,12 +265,22 @@ static oasis_status frames_copy(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool frames_sample(sampler *s, int i, node *n)
+{
+    if (i >= 3)
+        return false;
+    *(struct range_param *)(void *)n->param = (struct range_param){i, 2, 0};
+    n->in[0] = oas_sample_activation(s, OAS_SHAPE4(oas_sample_size(s, 1, 2), 4, oas_sample_size(s, 1, 9), 5), 1);
+    return true;
+}
+
 const op oas_op_frames = {
     .name = "frames",
     .stage = "passes",
     .n_in = 1,
     .shape = frames_shape,
     .forward = {[OAS_REF] = frames_copy, [OAS_CPU] = frames_copy},
+    .sample = frames_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
 };

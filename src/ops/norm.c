@@ -4,6 +4,7 @@
  *   rms_norm_rope   y = rope(x / rms(x) * gain)                     q and k, all heads together
  */
 #include "ops/op.h"
+#include "tensor/sampler.h"
 
 #include <math.h>
 
@@ -20,7 +21,7 @@ tensor *oas_norm_modulate(graph *g, tensor *x, tensor *m, int shift, int scale, 
 {
     tensor *in[] = {x, m};
     struct modulate_param p = {shift, scale, eps};
-    return oas_apply(g, &oas_op_norm_modulate, in, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_norm_modulate, in, &p, sizeof p);
 }
 
 static bool modulate_shape(graph *g, node *n)
@@ -61,12 +62,24 @@ static oasis_status modulate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool modulate_sample(sampler *s, int i, node *n)
+{
+    if (i >= 4)
+        return false;
+    int64_t d = i == 0 ? 1 : oas_sample_size(s, 2, 300);
+    *(struct modulate_param *)(void *)n->param = (struct modulate_param){i % 3, 5 - i, 1e-6f};
+    n->in[0] = oas_sample_floats(s, OAS_SHAPE2(oas_sample_size(s, 1, 40), d), 3);
+    n->in[1] = oas_sample_floats(s, OAS_SHAPE3(1, 6, d), 1);
+    return true;
+}
+
 const op oas_op_norm_modulate = {
     .name = "norm_modulate",
     .stage = "passes",
     .n_in = 2,
     .shape = modulate_shape,
     .forward = {[OAS_REF] = modulate_ref},
+    .sample = modulate_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 3e-3f,
 };
@@ -81,7 +94,7 @@ tensor *oas_rms_norm_rope(graph *g, tensor *x, tensor *gain, tensor *rope, float
 {
     tensor *in[] = {x, gain, rope};
     struct rope_param p = {eps};
-    return oas_apply(g, &oas_op_rms_norm_rope, in, 0, &p, sizeof p);
+    return oas_apply(g, &oas_op_rms_norm_rope, in, &p, sizeof p);
 }
 
 static bool rope_shape(graph *g, node *n)
@@ -124,12 +137,25 @@ static oasis_status rope_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static bool rope_sample(sampler *s, int i, node *n)
+{
+    if (i >= 4)
+        return false;
+    int64_t head = 2 * oas_sample_size(s, 1, 40), heads = oas_sample_size(s, 1, 5), tokens = oas_sample_size(s, 1, 12);
+    *(struct rope_param *)(void *)n->param = (struct rope_param){1e-6f};
+    n->in[0] = oas_sample_activation(s, OAS_SHAPE2(tokens * (1 + i % 2), head * heads), 2);
+    n->in[1] = oas_sample_floats(s, OAS_SHAPE1(head * heads), 1);
+    n->in[2] = oas_sample_floats(s, OAS_SHAPE2(tokens, head), 1);
+    return true;
+}
+
 const op oas_op_rms_norm_rope = {
     .name = "rms_norm_rope",
     .stage = "passes",
     .n_in = 3,
     .shape = rope_shape,
     .forward = {[OAS_REF] = rope_ref},
+    .sample = rope_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 6e-3f,
 };

@@ -168,7 +168,7 @@ static bool place_output(graph *g, node *n)
     return new_data(g, n->out);
 }
 
-tensor *oas_apply(graph *g, const op *o, tensor *const *in, unsigned optional, const void *param, size_t param_bytes)
+tensor *oas_apply(graph *g, const op *o, tensor *const *in, const void *param, size_t param_bytes)
 {
     if (g->status != OASIS_OK)
         return NULL;
@@ -176,7 +176,7 @@ tensor *oas_apply(graph *g, const op *o, tensor *const *in, unsigned optional, c
         return oas_graph_fail(g, OASIS_E_CANCELLED, "cancelled");
     node local = {.op = o};
     for (int i = 0; i < o->n_in; i++) {
-        if (!in[i] && !(optional >> i & 1))
+        if (!in[i] && !(o->optional >> i & 1))
             return oas_graph_fail(g, OASIS_E_ARGUMENT, "%s: input %d is missing", o->name, i);
         local.in[i] = in[i];
         if (in[i] && in[i]->needs_grad)

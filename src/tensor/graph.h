@@ -33,7 +33,7 @@ typedef struct op op;
 typedef struct graph graph;
 typedef struct node node;
 typedef struct device device; /* threads, kernels and libraries of one machine: cpu/device.h */
-typedef struct sampler sampler; /* draws test cases: tests/ops/sampler.h */
+typedef struct sampler sampler; /* draws test cases: tensor/sampler.h */
 
 /* One application of an op.  Missing optional inputs are NULL. */
 struct node {
@@ -59,6 +59,7 @@ struct op {
     const char *name;
     const char *stage;  /* under which name its time is reported: "dense", "conv", "attention", "passes" */
     int n_in;
+    unsigned optional; /* bit i: in[i] may be NULL */
     /* Checks the inputs and sets n->out->shape and dtype; false after oas_graph_fail. */
     bool (*shape)(graph *g, node *n);
     /* Bytes saved for backward; NULL = none. */
@@ -73,7 +74,7 @@ struct op {
     size_t (*scratch)(graph *g, const node *n);
     op_fn *forward[OAS_BACKENDS];
     op_fn *backward[OAS_BACKENDS]; /* adds into the inputs' gradients; NULL = not differentiable (yet) */
-    /* Sets up the i-th test case in n (inputs with random values, parameters); false = no more. */
+    /* Sets up the i-th test case in n: random inputs and parameters; false = no more.  The same again for the same i. */
     bool (*sample)(sampler *s, int i, node *n);
     float tolerance;      /* of OAS_CPU in fp32 against OAS_REF: norm of the difference over norm of the result */
     float tolerance_bf16; /* the same with bf16 inputs and outputs */
@@ -118,10 +119,11 @@ void *oas_scratch(graph *g, size_t bytes);
 tensor *oas_view(graph *g, tensor *t, shape s);
 
 /*
- * Applies an op: shape, storage, compute, record.  `in` may hold NULL for optional inputs only when `optional` says so:
- * bit i set = in[i] may be missing.
+ * Applies an op: shape, storage, compute, record.
+ *   in     o->n_in inputs
+ *   param  the op's struct of parameters, copied; at most OAS_PARAM_BYTES
  */
-tensor *oas_apply(graph *g, const op *o, tensor *const *in, unsigned optional, const void *param, size_t param_bytes);
+tensor *oas_apply(graph *g, const op *o, tensor *const *in, const void *param, size_t param_bytes);
 
 size_t oas_graph_mark(const graph *g);
 void oas_graph_release(graph *g, size_t mark);
