@@ -1,34 +1,50 @@
 # Verbs only; CMake and Ninja do the work.  Each configuration has its own build folder.
 BUILD ?= build
 CMAKE_FLAGS ?=
-JOBS ?= 2
+JOBS ?= $(shell nproc)
+SUITE = $(MAKE) --no-print-directory check
+DEBUG = -DCMAKE_BUILD_TYPE=RelWithDebInfo
 
 .PHONY: all deps demo check asan tsan bench fuzz fmt lint install clean
-all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet
+all: $(BUILD)/build.ninja  ## the program, build/oasis, and the libraries
+	@ninja -C $(BUILD) -j $(JOBS)
 
 $(BUILD)/build.ninja:
 	@tools/deps.sh --if-missing
-	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_FLAGS) > $(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
-	@mv $(BUILD).log $(BUILD)/configure.log
+	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_FLAGS)
 
 deps:            ## install what building and testing need (apt-get, Debian 12)
 	@tools/deps.sh
 
+demo: all        ## upscale the sample clip, and show it beside the input
+	@tools/demo.sh $(BUILD)
+
 check: all       ## every test
-	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j $(JOBS)
 
 asan:            ## every test under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory check BUILD=build-asan CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=RelWithDebInfo -DOASIS_SANITIZE=address,undefined"
+	@$(SUITE) BUILD=build-asan CMAKE_FLAGS="$(DEBUG) -DOASIS_SANITIZE=address,undefined"
 
 tsan:            ## every test under the thread sanitizer
-	@$(MAKE) --no-print-directory check BUILD=build-tsan CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=RelWithDebInfo -DOASIS_SANITIZE=thread"
+	@$(SUITE) BUILD=build-tsan CMAKE_FLAGS="$(DEBUG) -DOASIS_SANITIZE=thread"
+
+bench: all       ## speed on this machine
+	@ninja -C $(BUILD) bench
+
+fuzz:            ## run the fuzz targets for a while (clang)
+	@CC=clang cmake -S . -B build-fuzz -G Ninja $(DEBUG) -DOASIS_FUZZ=ON
+	@ninja -C build-fuzz fuzz
 
 fmt:             ## format all C sources
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-install: all
+lint: all        ## what compilers do not check: structure, shell scripts, warnings of clang
+	@tools/check_structure.sh $(BUILD)
+	@git ls-files '*.sh' .ci/run | xargs shellcheck
+	@tools/check_clang.sh $(BUILD)
+
+install: all     ## to CMAKE_INSTALL_PREFIX (default /usr/local), below DESTDIR
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD)
 
-clean:
-	@rm -rf build build-*
+clean:           ## remove all build folders
+	@rm -rf build build-* demo

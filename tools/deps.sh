@@ -1,18 +1,23 @@
 #!/bin/sh
 # Installs what oasis needs to build and test on Debian 12 or newer.  Only runs apt-get, and says which packages.
-#   tools/deps.sh               install everything below
-#   tools/deps.sh --if-missing  install only when something is missing
+#   tools/deps.sh [--if-missing] [MORE PACKAGES]
+#       --if-missing  say nothing when everything is there
 set -eu
-packages="gcc make cmake ninja-build pkg-config libdnnl-dev libjansson-dev libjpeg62-turbo-dev libxxhash-dev
- libavformat-dev libavcodec-dev libavfilter-dev libswscale-dev libavutil-dev libcmocka-dev"
+quiet=""
+if [ "${1:-}" = "--if-missing" ]; then
+    quiet=1
+    shift
+fi
+packages="gcc libc6-dev make cmake ninja-build pkg-config libdnnl-dev libjansson-dev libjpeg62-turbo-dev libxxhash-dev
+ libavformat-dev libavcodec-dev libavfilter-dev libswscale-dev libavutil-dev libcmocka-dev $*"
 missing=""
 for p in $packages; do
     dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
 done
-if [ "${1:-}" = "--if-missing" ] && [ -z "$missing" ]; then
+if [ -z "$missing" ]; then
+    [ -n "$quiet" ] || echo "deps: everything is installed"
     exit 0
 fi
-[ -n "$missing" ] || { echo "deps: everything is installed"; exit 0; }
 sudo=""
 if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || { echo "deps: run as root, or install sudo; needed:$missing" >&2; exit 1; }
@@ -20,4 +25,5 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "deps: apt-get install$missing"
 $sudo apt-get update -qq
+# shellcheck disable=SC2086  # several words are meant
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
