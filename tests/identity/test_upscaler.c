@@ -232,13 +232,35 @@ static void test_threads_and_rhythm(void **state)
     }
 }
 
-/* One window over the whole clip is the network applied at once. */
-static void test_is_the_network(void **state)
+/* z_high of the clip by the rule of decisions 12, written down once more: windows of `window` latents that share 2. */
+static tensor *stitch(graph *g, const oasis_model *model, tensor *c, int64_t window)
 {
-    struct fixture *f = *state;
+    int64_t latents = c->shape.size[1], known = 0;
+    tensor *z = oas_tensor(g, OAS_F32, c->shape);
+    z->shape.size[4] = model->file.config.latent_channels;
+    size_t each = oas_bytes(z) / (size_t)latents / sizeof(float);
+    for (int64_t first = 0; known < latents; first += window - 2) {
+        if (first + window > latents)
+            first = latents > window ? latents - window : 0;
+        int64_t count = latents < window ? latents : window;
+        const float *fresh = oas_restore(g, model, oas_frames(g, c, first, count))->data;
+        for (int64_t i = first; i < first + count; i++) {
+            float later = i >= known ? 1.f : i < known - 2 ? 0.f : (float)(i - (known - 2)) / 2.f;
+            float *to = (float *)z->data + (size_t)i * each;
+            for (size_t k = 0; k < each; k++)
+                to[k] = (i < known ? (1 - later) * to[k] : 0) + later * fresh[(size_t)(i - first) * each + k];
+        }
+        known = first + count;
+    }
+    return z;
+}
+
+/* One window in space is the network applied to the whole clip, windows in time stitched as latents. */
+static void check_network(oasis_model *model, struct clip clip, int window_latents)
+{
     oasis_options o = fp32(1);
-    const struct clip clip = {64, 48, 9, 0};
-    struct result r = run(f->model, &o, clip, 0);
+    o.window_frames = 4 * window_latents - 3;
+    struct result r = run(model, &o, clip, 0);
     expect_end(&r, clip.frames);
     assert_int_equal(r.plan.windows, 1);
     device *d = NULL;
@@ -255,7 +277,8 @@ static void test_is_the_network(void **state)
             ((float *)pixels->data)[(size_t)i * frame_values(&r) + k] = 2 * frame.rgb[k] - 1;
     }
     oasis_frame_free(&frame);
-    tensor *out = oas_decode(&g, f->model, NULL, oas_restore(&g, f->model, oas_project(&g, f->model, pixels, true)), pixels);
+    tensor *z = stitch(&g, model, oas_project(&g, model, pixels, true), window_latents);
+    tensor *out = oas_decode(&g, model, NULL, z, pixels);
     assert_non_null(out);
     double most = 0;
     for (size_t i = 0; i < (size_t)clip.frames * frame_values(&r); i++)
@@ -264,6 +287,14 @@ static void test_is_the_network(void **state)
     oas_arena_free(&g.memory);
     oas_device_free(&d);
     free(r.rgb);
+}
+
+static void test_is_the_network(void **state)
+{
+    struct fixture *f = *state;
+    check_network(f->model, (struct clip){64, 48, 9, 0}, 5);  /* one window */
+    check_network(f->model, (struct clip){32, 32, 17, 0}, 3); /* three that just fit */
+    check_network(f->model, (struct clip){32, 32, 41, 0}, 5); /* 11 latents: the last window is moved back */
 }
 
 /* With sigma 0 the transformer has no say: any windows, in space and time, must give the same. */
