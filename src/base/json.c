@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,6 +60,24 @@ const char *oas_json_type_name(const json_t *value)
     case JSON_NULL: return "null";
     }
     return "nothing";
+}
+
+bool oas_json_number(const char *text, double *value)
+{
+    char copy[80] = "";
+    size_t minus = text[0] == '-', whole = minus + strspn(text + minus, "0123456789");
+    size_t point = text[whole] == '.', part = point ? strspn(text + whole + 1, "0123456789") : 0;
+    const char *power = text + whole + point + part;
+    size_t sign = 0; /* bytes of "e", "e-" or "e+" */
+    if (power[0] == 'e' || power[0] == 'E')
+        sign = power[1] == '-' || power[1] == '+' ? 2 : 1;
+    size_t digits = sign ? strspn(power + sign, "0123456789") : 0;
+    if (whole == minus || point != (part > 0) || (sign > 0) != (digits > 0) || power[sign + digits])
+        return false;
+    int n = snprintf(copy, sizeof copy, "%.*s%s%.*s%s", (int)whole, text, point ? localeconv()->decimal_point : "",
+                     (int)part, text + whole + point, power);
+    *value = strtod(copy, NULL);
+    return n < (int)sizeof copy && isfinite(*value);
 }
 
 /* Makes room for `more` bytes and the end mark. */

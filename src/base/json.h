@@ -16,12 +16,16 @@ enum { OAS_JSON_MAX_VALUES = 2000000 }; /* about 200 MB as jansson holds them */
 /*
  * Reads `size` bytes of JSON, an object on the outside.  `where` names the text in messages ("FILE: header").
  * On OASIS_OK *json is owned by the caller (json_decref).  Fails with OASIS_E_FORMAT: the sentence names line and
- * column; OASIS_E_MEMORY, though jansson may take memory that ran out within a token for a mistake in the text.
+ * column; OASIS_E_MEMORY.  Where memory runs out within a token, jansson 2.14 may take that for a mistake in the text,
+ * or lose a character: checks of the values see a damaged file then.
  */
 oasis_status oas_json_read(json_t **json, const char *text, size_t size, const char *where, oasis_message *message);
 
 /* "object", "array", "string", "integer", "fraction", "true", "false" or "null". */
 const char *oas_json_type_name(const json_t *value);
+
+/* Reads a text that is one JSON number, with a point in every locale.  False when it is none, or not finite. */
+bool oas_json_number(const char *text, double *value);
 
 /* Whether `length` bytes are UTF-8 as RFC 3629 has it: no overlong forms, no surrogates. */
 bool oas_text_is_utf8(const char *text, size_t length);

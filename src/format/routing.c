@@ -44,14 +44,11 @@ static oasis_status read_int(const line *l, int word, const char *what, int min,
     return OASIS_OK;
 }
 
-/* A decimal number min .. max, with a point in every locale: jansson reads it. */
+/* A decimal number min .. max, with a point in every locale. */
 static oasis_status read_number(const line *l, int word, const char *what, double min, double max, double *out)
 {
-    json_t *value = json_loads(l->word[word], JSON_DECODE_ANY, NULL);
-    bool good = json_is_number(value);
-    double v = json_number_value(value);
-    json_decref(value);
-    if (!good || !(v >= min && v <= max))
+    double v;
+    if (!oas_json_number(l->word[word], &v) || v < min || v > max)
         return oas_fail(l->message, OASIS_E_FORMAT, "%s, line %d: %s is \"%.40s\", expected a number from %g to %g",
                         l->where, l->number, what, l->word[word], min, max);
     *out = v;
@@ -236,6 +233,8 @@ static oasis_status cut_line(line *l, const char *text, size_t size)
 static oasis_status read_line(line *l, routing *r)
 {
     if (l->number == 1) {
+        if (l->words == 0)
+            return oas_fail(l->message, OASIS_E_FORMAT, "%s, line 1: \"\" is not a routing", l->where);
         if (l->words != 2 || strcmp(l->word[0], "oasis-routing") != 0)
             return oas_fail(l->message, OASIS_E_FORMAT, "%s, line 1: not a routing, expected \"oasis-routing 1\"",
                             l->where);

@@ -29,6 +29,7 @@ typedef struct guarded {
     size_t size, length;
 } guarded;
 guarded guarded_copy(const void *data, size_t size);
+void guarded_writable(guarded *g);
 void guarded_free(guarded *g);
 
 /* Reads guarded bytes and expects a refusal whose sentence names the file and contains `fragment`. */
@@ -46,8 +47,8 @@ void note_sentence(const char *name, const char *sentence);
 void fail_allocation(long n);
 bool allocation_failed(void);
 
-/* Fails unless `status` tells the truth about what happened since fail_allocation: OASIS_E_MEMORY after a failure (or
- * OASIS_E_FORMAT when it was in jansson, which does not always know why it gave up), else OASIS_OK. */
+/* Fails unless `status` tells the truth about what happened since fail_allocation: OASIS_E_MEMORY after a failure of
+ * oas_alloc, OASIS_OK without one.  After one of jansson's any status will do: it may lose characters (base/json.h). */
 void expect_allocation_status(oasis_status status, const char *sentence);
 
 /* A name in a fresh folder that exists until the program ends; the text is static. */
