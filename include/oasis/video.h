@@ -76,7 +76,7 @@ typedef struct oasis_writer oasis_writer;
 typedef struct oasis_writer_options {
     size_t size;             /* set by oasis_writer_options_init */
     const char *codec;       /* FFmpeg's encoder name; NULL = libx264, or what the container needs */
-    double crf;              /* constant quality; below 0 = the encoder's default (14 for libx264) */
+    double crf;              /* constant quality; below 0 = a high one of the encoder (14 for libx264, 16 libx265, 20 AV1) */
     const char *preset;      /* NULL = the encoder's default */
     const char *pixel_format;/* NULL = yuv420p, 10-bit when the source is, rgb for pictures */
     oasis_text_list extra;   /* "key=value" handed to the encoder */
@@ -103,6 +103,10 @@ OASIS_API oasis_status oasis_writer_write(oasis_writer *writer, const oasis_fram
 /* Flushes, writes the rest of the streams, syncs to disk, renames.  Nothing may be written after. */
 OASIS_API oasis_status oasis_writer_finish(oasis_writer *writer);
 OASIS_API const char *oasis_writer_message(const oasis_writer *writer);
+
+/* What is done otherwise than a user may expect, in words for people ("pixel format yuv444p, since yuv420p cannot hold an
+ * odd size"); "" when nothing.  Known once the writer is open; valid until it is closed. */
+OASIS_API const char *oasis_writer_note(const oasis_writer *writer);
 
 /* Without a successful finish the temporary file is removed. */
 OASIS_API void oasis_writer_close(oasis_writer **writer);
@@ -131,13 +135,15 @@ typedef struct oasis_progress {
     double seconds_left;      /* below 0 where unknown */
 } oasis_progress;
 
-/* Called now and then while a job runs, from the calling thread.  Returning false asks the job to stop. */
+/* Called about ten times a second while a job runs, and once at its end, from the calling thread.  Returning false asks the
+ * job to stop: within a second, also in the middle of a frame. */
 typedef bool oasis_progress_fn(void *user, const oasis_progress *progress);
 
 typedef struct oasis_job_result {
     oasis_plan plan;
     oasis_statistics statistics; /* stages of reading and writing included */
     double seconds;
+    oasis_message note; /* oasis_writer_note; "" when there is nothing to say */
 } oasis_job_result;
 
 /*
@@ -147,6 +153,12 @@ typedef struct oasis_job_result {
  */
 OASIS_API oasis_status oasis_upscale_file(oasis_model *model, const oasis_job *job, oasis_progress_fn *progress, void *user,
                                           oasis_job_result *result, oasis_message *message);
+
+/*
+ * Whether FFmpeg's libraries and encoders may write on standard error.  liboasis-media itself never prints and changes
+ * nothing global; this one call does, for programs: FFmpeg's log level is of the whole process.
+ */
+OASIS_API void oasis_media_set_quiet(bool quiet);
 
 /* Versions of FFmpeg's libraries as "name: value" lines, like oasis_build_info. */
 OASIS_API size_t oasis_media_build_info(char *text, size_t size);
