@@ -66,7 +66,7 @@ static oasis_status linear_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
-enum { DENSE_LEAST_ROWS = 64, DENSE_MOST_ROWS = 1024 };
+enum { DENSE_LEAST_ROWS = 128, DENSE_MOST_ROWS = 1024 };
 
 /* The job of the whole slabs (NULL when there is none) and that of the last one. */
 struct dense_jobs {
