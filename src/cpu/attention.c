@@ -1,6 +1,7 @@
 /*
- * Attention: chooses the kernel, lays out what it packs, cuts the work into slabs and runs them: first all keys and
- * values of as many heads as fit in the memory for packed heads are packed, then their queries are attended.
+ * Attention: chooses the kernel, lays out what it packs, cuts the work into slabs and runs them: first the keys and
+ * values of as many dense heads as fit in the memory for packed heads are packed, then the queries are attended.  Window
+ * heads pack what a slab needs while they attend.
  * Also holds the kernel in plain C.
  */
 #include "cpu/attention.h"
@@ -117,7 +118,7 @@ static inline vec load_units(const void *p, oas_dtype dtype, int values)
 
 static inline vec load_keys(const void *const *rows, size_t offset, oas_dtype dtype, int values)
 {
-    return rows[0] ? load_units((const char *)rows[0] + offset, dtype, values) : v_set(0.f);
+    return load_units((const char *)rows[0] + offset, dtype, values);
 }
 
 static inline void store_values(void *p, oas_dtype dtype, vec a, int values)
@@ -148,8 +149,9 @@ static inline void transpose(vec *a)
 enum {
     PACKED_BYTES = 16 << 20, /* of keys and values: more heads are done in turn, a single larger head is not cut */
     SLAB_TILES = 12,         /* dense tiles that share a block of keys while it is in the second cache */
-    SLAB_WINDOW_TILES = 64,  /* at least, so that a slab is worth its claim */
-    SLAB_WINDOW_ROWS = 8     /* rows of window tiles at most, so that there are slabs for many threads */
+    SLAB_WINDOW_TILES = 200, /* at least, so that the rows packed for two slabs are few */
+    SLAB_WINDOW_BYTES = 512 << 10, /* of packed keys at most, to stay in the second cache ... */
+    SLAB_WINDOW_ROWS = 4     /* ... but not fewer rows of tiles than these */
 };
 
 static const attention_kernel *kernel_for(oas_cpu_level level, oas_dtype dtype)
@@ -198,24 +200,24 @@ static void lay_out_window(attention_layout *l)
         l->before[i] = (l->radius[i + 1] + 1) / 2 * 2;
     l->high = (TILE_HIGH + l->before[0] + l->radius[1] + TILE_HIGH - 1) / TILE_HIGH;
     l->wide = (TILE_WIDE + l->before[1] + l->radius[2] + BLOCK_WIDE - 1) / BLOCK_WIDE;
-    int64_t frames = job->window[0] < job->frames ? job->window[0] : job->frames;
-    l->vectors = (int)ceil_div(frames * l->high * l->wide, 6) * 6;
+    l->ring = (BLOCK_WIDE / TILE_WIDE) * (l->wide - 1) + 1;
+    int frames = job->window[0] < job->frames ? job->window[0] : (int)job->frames;
+    l->vectors = frames * l->high * l->wide + WINDOW_SPARE;
+    l->block_floats = (l->units + LANES / l->kernel->keys_per_unit * l->panels) * LANES;
     l->tile_rows = ceil_div(job->height, TILE_HIGH);
     l->tile_columns = ceil_div(job->width, TILE_WIDE);
-    l->block_rows = l->tile_rows + l->high - 1;
-    l->block_columns = l->tile_columns + (BLOCK_WIDE / TILE_WIDE) * (l->wide - 1);
-    l->value_columns = (TILE_WIDE * (l->block_columns - 1) + BLOCK_WIDE) / l->kernel->keys_per_unit;
-    int64_t rows = job->groups * job->frames * l->block_rows;
-    l->key_floats = (size_t)(rows * l->block_columns * l->units * LANES);
-    l->value_floats = (size_t)(rows * TILE_HIGH * l->value_columns * l->panels * LANES);
-    l->pack_slabs = rows;
+    int64_t row_bytes = job->frames * l->ring * l->block_floats * (int64_t)sizeof(float);
+    int64_t most = SLAB_WINDOW_BYTES / row_bytes - (l->high - 1);
     int64_t least = ceil_div(SLAB_WINDOW_TILES, l->tile_columns * job->frames);
-    l->slab_rows = least < SLAB_WINDOW_ROWS ? least : SLAB_WINDOW_ROWS;
+    most = most > SLAB_WINDOW_ROWS ? most : SLAB_WINDOW_ROWS;
+    l->slab_rows = least < most ? least : most;
     l->group_slabs = ceil_div(l->tile_rows, l->slab_rows);
+    l->slab_rows = ceil_div(l->tile_rows, l->group_slabs);
+    l->block_rows = l->slab_rows + l->high - 1;
     l->attend_slabs = job->groups * l->group_slabs;
-    /* queries, sums, scores, one line of totals and tops; per vector a pointer, an offset and 2x8 masks */
-    l->worker_floats = (size_t)((l->lines + l->panels + l->vectors) * WINDOW_ROWS * LANES + 2 * WINDOW_ROWS * LANES +
-                                l->vectors * LANES);
+    /* a column of packed blocks; queries, sums, scores, totals; per vector a pointer and 2x8 masks */
+    l->worker_floats = (size_t)(job->frames * l->block_rows * l->ring * l->block_floats +
+                                (l->lines + l->panels + l->vectors + 1) * WINDOW_ROWS * LANES + l->vectors * LANES);
 }
 
 static attention_layout lay_out(oas_cpu_level level, const attention_task *task, int job)

@@ -26,7 +26,9 @@
  *         2j+2  k k k k k k k k     block j+2
  *         2j+3  k k k k k k k k
  *
- * Values are packed once: [frame][row][unit of columns][panel][16], with the same padding before and after.
+ * The values of a block follow its keys: [unit of keys][panel][16].  A slab is some rows of tiles with all columns and
+ * frames; it packs one column of blocks after the other into a ring of columns, each block twice (for the tiles on its
+ * left and right half), which costs less than the cache misses of packing everything beforehand.
  */
 #ifndef OAS_CPU_ATTENTION_KERNEL_H
 #define OAS_CPU_ATTENTION_KERNEL_H
@@ -40,7 +42,8 @@ enum {
     TILE_HIGH = 2,   /* window tiles of queries, and blocks of keys */
     TILE_WIDE = 4,
     WINDOW_ROWS = TILE_HIGH * TILE_WIDE,
-    BLOCK_WIDE = 8
+    BLOCK_WIDE = 8,
+    WINDOW_SPARE = 3 /* vectors beyond those of a tile, which may be scored or weighed but count nothing */
 };
 
 typedef struct attention_kernel attention_kernel;
@@ -55,24 +58,26 @@ typedef struct attention_layout {
     int64_t tokens;      /* of a group */
     float *keys, *values;
     size_t key_floats, value_floats, worker_floats;
-    int64_t pack_slabs, attend_slabs;
+    int64_t pack_slabs, attend_slabs, group_slabs; /* group_slabs of attend_slabs for each group */
     /* dense heads */
     int64_t padded;      /* keys of a group */
-    int64_t tiles, slab_tiles, group_slabs;
+    int64_t tiles, slab_tiles;
     /* window heads */
     int radius[3];
     int before[2];       /* rows and columns of padding before the first token: the radius rounded up to even */
     int high, wide;      /* blocks that a tile needs in each frame */
-    int vectors;         /* the most blocks that a tile needs, rounded up to a multiple of 6 */
-    int64_t block_rows, block_columns, value_columns; /* of blocks in a frame; units in a row of values */
-    int64_t tile_rows, tile_columns, slab_rows;       /* of tiles; slab_rows rows of tiles are a slab */
+    int ring;            /* columns of blocks held */
+    int vectors;         /* room for the blocks of a tile */
+    int block_floats;
+    int64_t block_rows;  /* that a slab needs */
+    int64_t tile_rows, tile_columns, slab_rows; /* slab_rows rows of tiles are a slab */
 } attention_layout;
 
 struct attention_kernel {
     int keys_per_unit;
     int rows;   /* of a dense tile */
     int panels; /* taken at once */
-    void (*pack)(const attention_layout *l, int64_t slab);
+    void (*pack)(const attention_layout *l, int64_t slab); /* dense heads */
     void (*attend)(const attention_layout *l, int64_t slab, float *scratch);
 };
 

@@ -23,7 +23,12 @@
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#if defined(__GNUC__)
+#define FETCH(p) __builtin_prefetch(p)
+#else
+#define FETCH(p) ((void)(p))
 #endif
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 
@@ -95,7 +100,7 @@ KERNEL_INLINE float weigh(float *s, const int stride, int vectors, const uint16_
     float old = *top, highest = v_top(v_max(a, b)) * scale, factor = 1.f;
     if (highest > old) {
         *top = highest;
-        factor = exp2f(old - highest);
+        factor = v_top(v_exp2(v_set(old - highest)));
     }
     vec shift = v_set(-*top), times = v_set(scale);
     a = v_load(total);
@@ -120,52 +125,64 @@ KERNEL_INLINE const void *row_at(const attention_layout *l, const void *rows, in
     return (const char *)rows + token * l->task->stride * (int64_t)oas_dtype_size(l->task->dtype);
 }
 
-/* Rows of queries (NULL: zeros) as lines. */
+/* Asks for a token's row before it is needed: rows are far apart, so the processor does not guess them. */
+KERNEL_INLINE void fetch_row(const attention_layout *l, const void *rows, int64_t token)
+{
+    const char *row = row_at(l, rows, token);
+    for (int64_t i = 0; i < l->task->head_dim * (int64_t)oas_dtype_size(l->task->dtype); i += OAS_ALIGN)
+        FETCH(row + i);
+}
+
+/* What stands for tokens outside the grid. */
+static const float no_row[OAS_ATTENTION_MAX_HEAD_DIM];
+
+/* Line `line` of a row. */
+KERNEL_INLINE vec load_line(const attention_layout *l, const void *row, int line)
+{
+    const int per_line = LANES * KEYS_PER_UNIT, values = l->task->head_dim - line * per_line;
+    const char *p = (const char *)row + (size_t)(line * per_line) * oas_dtype_size(l->task->dtype);
+    if (values >= per_line)
+        return load_units(p, l->task->dtype, per_line);
+    return load_units(p, l->task->dtype, values);
+}
+
+/* Rows of queries as lines. */
 static void pack_rows(const attention_layout *l, const void *const *rows, int count, float *out)
 {
-    const int per_line = LANES * KEYS_PER_UNIT;
-    const size_t line_bytes = (size_t)per_line * oas_dtype_size(l->task->dtype);
-    for (int line = 0; line < l->lines; line++) {
-        int values = l->task->head_dim - line * per_line;
-        for (int r = 0; r < count; r++) {
-            vec x = v_set(0.f);
-            if (rows[r])
-                x = load_units((const char *)rows[r] + (size_t)line * line_bytes, l->task->dtype,
-                               values < per_line ? values : per_line);
-            v_store(out + (line * count + r) * LANES, x);
-        }
-    }
+    for (int line = 0; line < l->lines; line++)
+        for (int r = 0; r < count; r++)
+            v_store(out + (line * count + r) * LANES, load_line(l, rows[r], line));
 }
 
-/* A block of 16 keys (NULL: zeros), out [unit][16]. */
+/* A block of 16 keys, out [unit][16]. */
 static void pack_keys(const attention_layout *l, const void *const *rows, float *out)
 {
-    const int per_line = LANES * KEYS_PER_UNIT;
-    const size_t line_bytes = (size_t)per_line * oas_dtype_size(l->task->dtype);
+    float spare[LANES * LANES];
     for (int line = 0; line < l->lines; line++) {
-        int values = l->task->head_dim - line * per_line, units = l->units - line * LANES;
+        int units = l->units - line * LANES;
+        float *block = out + line * LANES * LANES, *to = units >= LANES ? block : spare;
         vec x[LANES];
+        UNROLL
         for (int r = 0; r < LANES; r++)
-            x[r] = rows[r] ? load_units((const char *)rows[r] + (size_t)line * line_bytes, l->task->dtype,
-                                        values < per_line ? values : per_line)
-                           : v_set(0.f);
+            x[r] = load_line(l, rows[r], line);
         transpose(x);
-        for (int k = 0; k < (units < LANES ? units : LANES); k++)
-            v_store(out + (line * LANES + k) * LANES, x[k]);
+        UNROLL
+        for (int k = 0; k < LANES; k++)
+            v_store(to + k * LANES, x[k]);
+        if (units < LANES)
+            memcpy(block, spare, (size_t)(units * LANES) * sizeof(float));
     }
 }
 
-/* One unit of keys (NULL: zeros) into all panels of values; `step` floats from one panel to the next. */
-static void pack_values(const attention_layout *l, const void *const *rows, float *out, int64_t step)
+/* One unit of keys into all panels of values; `step` floats from one panel to the next. */
+KERNEL_INLINE void pack_values(const attention_layout *l, const void *const *rows, float *out, int64_t step)
 {
-    for (int p = 0; p < l->panels; p++) {
-        int values = l->task->head_dim - p * LANES;
-        vec x = v_set(0.f);
-        if (values > 0)
-            x = load_keys(rows, (size_t)(p * LANES) * oas_dtype_size(l->task->dtype), l->task->dtype,
-                          values < LANES ? values : LANES);
-        v_store(out + p * step, x);
-    }
+    const size_t bytes = LANES * oas_dtype_size(l->task->dtype);
+    int full = l->task->head_dim / LANES, rest = l->task->head_dim % LANES;
+    for (int p = 0; p < full; p++)
+        v_store(out + p * step, load_keys(rows, (size_t)p * bytes, l->task->dtype, LANES));
+    for (int p = full; p < l->panels; p++, rest = 0)
+        v_store(out + p * step, load_keys(rows, (size_t)full * bytes, l->task->dtype, rest));
 }
 
 static void pack_dense(const attention_layout *l, int64_t slab)
@@ -179,52 +196,13 @@ static void pack_dense(const attention_layout *l, int64_t slab)
         for (int r = 0; r < LANES; r++) {
             int64_t token = begin + i + r;
             bool real = token < l->tokens;
-            k[r] = real ? row_at(l, l->job->k, group * l->tokens + token) : NULL;
-            v[r] = real ? row_at(l, l->job->v, group * l->tokens + token) : NULL;
+            k[r] = real ? row_at(l, l->job->k, group * l->tokens + token) : no_row;
+            v[r] = real ? row_at(l, l->job->v, group * l->tokens + token) : no_row;
         }
         pack_keys(l, k, keys + i * l->units);
         for (int r = 0; r < LANES; r += KEYS_PER_UNIT)
             pack_values(l, v + r, values + (i + r) / KEYS_PER_UNIT * LANES, count / KEYS_PER_UNIT * LANES);
     }
-}
-
-/* Packs a row of blocks: two rows of tokens of a frame. */
-static void pack_window(const attention_layout *l, int64_t slab)
-{
-    const attention_job *job = l->job;
-    int64_t row = slab % l->block_rows, frame = slab / l->block_rows; /* of all groups */
-    int64_t first = frame * job->height * job->width;
-    for (int64_t c = 0; c < l->block_columns; c++) {
-        const void *k[LANES];
-        for (int i = 0; i < LANES; i++) {
-            int64_t y = row * TILE_HIGH - l->before[0] + i / BLOCK_WIDE;
-            int64_t x = c * TILE_WIDE - l->before[1] + i % BLOCK_WIDE;
-            bool inside = y >= 0 && y < job->height && x >= 0 && x < job->width;
-            k[i] = inside ? row_at(l, job->k, first + y * job->width + x) : NULL;
-        }
-        pack_keys(l, k, l->keys + (slab * l->block_columns + c) * l->units * LANES);
-    }
-    for (int i = 0; i < TILE_HIGH; i++) {
-        int64_t y = row * TILE_HIGH - l->before[0] + i;
-        float *out = l->values + (slab * TILE_HIGH + i) * l->value_columns * l->panels * LANES;
-        for (int64_t u = 0; u < l->value_columns; u++) {
-            const void *v[KEYS_PER_UNIT];
-            for (int j = 0; j < KEYS_PER_UNIT; j++) {
-                int64_t x = u * KEYS_PER_UNIT + j - l->before[1];
-                bool inside = y >= 0 && y < job->height && x >= 0 && x < job->width;
-                v[j] = inside ? row_at(l, job->v, first + y * job->width + x) : NULL;
-            }
-            pack_values(l, v, out + u * l->panels * LANES, LANES);
-        }
-    }
-}
-
-static void pack(const attention_layout *l, int64_t slab)
-{
-    if (l->job->window[0] > 0)
-        pack_window(l, slab);
-    else
-        pack_dense(l, slab);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------------- */
@@ -233,14 +211,14 @@ static void pack(const attention_layout *l, int64_t slab)
 static void finish_row(const attention_layout *l, const float *sums, int tile, float total, float top, int64_t token)
 {
     vec factor = v_set(1.f / total);
+    const size_t bytes = LANES * oas_dtype_size(l->task->dtype);
     char *out = (char *)l->job->out + token * l->task->stride * (int64_t)oas_dtype_size(l->task->dtype);
-    for (int p = 0; p < l->panels; p++) {
-        int values = l->task->head_dim - p * LANES;
-        if (values <= 0)
-            break;
-        store_values(out + (size_t)(p * LANES) * oas_dtype_size(l->task->dtype), l->task->dtype,
-                     v_mul(v_load(sums + p * tile * LANES), factor), values < LANES ? values : LANES);
-    }
+    int full = l->task->head_dim / LANES, rest = l->task->head_dim % LANES;
+    for (int p = 0; p < full; p++)
+        store_values(out + (size_t)p * bytes, l->task->dtype, v_mul(v_load(sums + p * tile * LANES), factor), LANES);
+    if (rest > 0)
+        store_values(out + (size_t)full * bytes, l->task->dtype, v_mul(v_load(sums + full * tile * LANES), factor),
+                     rest);
     if (l->job->lse)
         l->job->lse[token] = (top + log2f(total)) * 0.69314718f;
 }
@@ -319,7 +297,7 @@ static void attend_dense(const attention_layout *l, int64_t slab, float *scratch
         const void *rows[ROWS];
         for (int r = 0; r < ROWS; r++) {
             int64_t token = (first + i) * ROWS + r;
-            rows[r] = token < l->tokens ? row_at(l, l->job->q, group * l->tokens + token) : NULL;
+            rows[r] = token < l->tokens ? row_at(l, l->job->q, group * l->tokens + token) : no_row;
             t.top[r] = -FLT_MAX;
             v_store(t.total + r * LANES, v_set(0.f));
         }
@@ -341,27 +319,26 @@ static void attend_dense(const attention_layout *l, int64_t slab, float *scratch
 
 /* ---- window heads -------------------------------------------------------------------------------------------------- */
 
-/* A tile of queries and the blocks of keys that it sees; arrays live in the worker's scratch. */
+/* A tile of queries and the blocks of keys that it sees; all in the worker's scratch. */
 typedef struct window_tile {
-    float *q, *sums, *s; /* [lines][8][16], [panels][8][16], [vectors][8][16] */
-    float *total;        /* [8][16] */
-    const float **keys;  /* [vectors] */
-    int64_t *values;     /* [vectors]: where the block's values begin, in floats from l->values */
-    uint16_t *seen;      /* [high*wide][8]: what a query sees where nothing is cut off by the border */
-    uint16_t *mask;      /* [vectors][8] */
+    float *packed;        /* [frames][rows of blocks][ring columns]: keys, then values of a block */
+    float *q, *sums, *s;  /* [lines][8][16], [panels][8][16], [vectors][8][16] */
+    float *total;         /* [8][16] */
+    const float **blocks; /* [vectors] */
+    uint16_t *seen;       /* [high*wide][8]: what a query sees where nothing is cut off by the border */
+    uint16_t *mask;       /* [vectors][8] */
     int vectors;
 } window_tile;
 
 static window_tile window_of(const attention_layout *l, float *scratch)
 {
-    window_tile t;
-    t.q = scratch;
+    window_tile t = {.packed = scratch};
+    t.q = t.packed + l->job->frames * l->block_rows * l->ring * l->block_floats;
     t.sums = t.q + l->lines * WINDOW_ROWS * LANES;
     t.s = t.sums + l->panels * WINDOW_ROWS * LANES;
     t.total = t.s + l->vectors * WINDOW_ROWS * LANES;
-    t.keys = (const float **)(void *)(t.total + WINDOW_ROWS * LANES);
-    t.values = (int64_t *)(void *)(t.keys + l->vectors);
-    t.seen = (uint16_t *)(void *)(t.values + l->vectors);
+    t.blocks = (const float **)(void *)(t.total + WINDOW_ROWS * LANES);
+    t.seen = (uint16_t *)(void *)(t.blocks + l->vectors);
     t.mask = t.seen + l->vectors * WINDOW_ROWS;
     for (int i = 0; i < l->high * l->wide; i++)
         for (int r = 0; r < WINDOW_ROWS; r++) {
@@ -377,6 +354,45 @@ static window_tile window_of(const attention_layout *l, float *scratch)
     return t;
 }
 
+/* The place of block (row, column) of a frame; rows count from the slab's first. */
+static inline float *block_at(const attention_layout *l, const window_tile *t, int64_t frame, int64_t row,
+                              int64_t column)
+{
+    return t->packed + ((frame * l->block_rows + row) * l->ring + column % l->ring) * l->block_floats;
+}
+
+/* Packs a block of 2x8 tokens that begins at (y, x) of a frame, counted over all groups, and fetches the next one. */
+static void pack_block(const attention_layout *l, int64_t frame, int64_t y, int64_t x, float *out)
+{
+    const attention_job *job = l->job;
+    const void *k[LANES], *v[LANES];
+    for (int i = 0; i < LANES; i++) {
+        int64_t row = y + i / BLOCK_WIDE, column = x + i % BLOCK_WIDE;
+        bool inside = row >= 0 && row < job->height && column >= 0 && column < job->width;
+        int64_t token = (frame * job->height + row) * job->width + column;
+        k[i] = inside ? row_at(l, job->k, token) : no_row;
+        v[i] = inside ? row_at(l, job->v, token) : no_row;
+        if (inside && i % BLOCK_WIDE >= BLOCK_WIDE - TILE_WIDE && column + TILE_WIDE < job->width) {
+            fetch_row(l, job->k, token + TILE_WIDE);
+            fetch_row(l, job->v, token + TILE_WIDE);
+        }
+    }
+    pack_keys(l, k, out);
+    out += l->units * LANES;
+    for (int i = 0; i < LANES; i += KEYS_PER_UNIT)
+        pack_values(l, v + i, out + i / KEYS_PER_UNIT * l->panels * LANES, LANES);
+}
+
+/* Packs a column of blocks of all frames, for rows of tiles begin .. end-1. */
+static void pack_column(const attention_layout *l, const window_tile *t, int64_t group, int64_t begin, int64_t end,
+                        int64_t column)
+{
+    for (int64_t frame = 0; frame < l->job->frames; frame++)
+        for (int64_t row = begin; row < end + l->high - 1; row++)
+            pack_block(l, group * l->job->frames + frame, row * TILE_HIGH - l->before[0],
+                       column * TILE_WIDE - l->before[1], block_at(l, t, frame, row - begin, column));
+}
+
 /* Which keys of the block that begins at (y, x) are inside the grid. */
 static unsigned inside_mask(const attention_job *job, int64_t y, int64_t x)
 {
@@ -387,55 +403,50 @@ static unsigned inside_mask(const attention_job *job, int64_t y, int64_t x)
     return (y >= 0 && y < job->height ? columns : 0) | (y + 1 >= 0 && y + 1 < job->height ? columns << BLOCK_WIDE : 0);
 }
 
-/* Lists the blocks of tile (row, column) of a frame of a group, with what each query sees in them. */
-static void find_blocks(const attention_layout *l, window_tile *t, int64_t group, int64_t frame, int64_t row,
-                        int64_t column)
+/* What each query of tile (row, column) sees in its blocks, the same in every frame. */
+static void mask_blocks(const attention_layout *l, const window_tile *t, int64_t row, int64_t column)
 {
-    const attention_job *job = l->job;
-    int64_t begin = frame > l->radius[0] ? frame - l->radius[0] : 0;
-    int64_t end = frame + l->radius[0] < job->frames ? frame + l->radius[0] + 1 : job->frames;
-    int n = 0, each = l->high * l->wide;
+    int each = l->high * l->wide, copies = l->vectors / each;
     for (int i = 0; i < each; i++) {
-        int64_t y = row + i / l->wide, x = column + i % l->wide * (BLOCK_WIDE / TILE_WIDE);
-        unsigned inside = inside_mask(job, y * TILE_HIGH - l->before[0], x * TILE_WIDE - l->before[1]);
+        unsigned inside = inside_mask(l->job, (row + i / l->wide) * TILE_HIGH - l->before[0],
+                                      column * TILE_WIDE + i % l->wide * BLOCK_WIDE - l->before[1]);
         for (int r = 0; r < WINDOW_ROWS; r++)
             t->mask[i * WINDOW_ROWS + r] = (uint16_t)(t->seen[i * WINDOW_ROWS + r] & inside);
-        for (int64_t f = begin; f < end; f++) {
-            int64_t block_row = (group * job->frames + f) * l->block_rows + y;
-            int at = (int)(f - begin) * each + i;
-            t->keys[at] = l->keys + (block_row * l->block_columns + x) * l->units * LANES;
-            t->values[at] = (block_row * TILE_HIGH * l->value_columns + x * TILE_WIDE / KEYS_PER_UNIT) * l->panels *
-                            LANES;
-            n++;
-        }
     }
-    for (int64_t f = begin + 1; f < end; f++)
-        memcpy(t->mask + (f - begin) * each * WINDOW_ROWS, t->mask, (size_t)(each * WINDOW_ROWS) * sizeof *t->mask);
+    for (int i = 1; i < copies; i++)
+        memcpy(t->mask + i * each * WINDOW_ROWS, t->mask, (size_t)(each * WINDOW_ROWS) * sizeof *t->mask);
+}
+
+/* Lists the blocks of a tile; `row` counts from the slab's first. */
+static void find_blocks(const attention_layout *l, window_tile *t, int64_t frame, int64_t row, int64_t column)
+{
+    int64_t begin = frame > l->radius[0] ? frame - l->radius[0] : 0;
+    int64_t end = frame + l->radius[0] < l->job->frames ? frame + l->radius[0] + 1 : l->job->frames;
+    int n = 0;
+    for (int64_t f = begin; f < end; f++)
+        for (int y = 0; y < l->high; y++)
+            for (int x = 0; x < l->wide; x++)
+                t->blocks[n++] = block_at(l, t, f, row + y, column + x * (BLOCK_WIDE / TILE_WIDE));
     t->vectors = n;
-    for (; n < (t->vectors + 5) / 6 * 6; n++) { /* fill up what is taken at once; seen by nobody */
-        t->keys[n] = t->keys[0];
-        memset(t->mask + n * WINDOW_ROWS, 0, WINDOW_ROWS * sizeof *t->mask);
-    }
+    for (; n % WINDOW_BLOCKS != 0; n++)
+        t->blocks[n] = t->blocks[0];
 }
 
 /* sums[panel..] = weights * values for WINDOW_STEP rows and PANELS panels. */
 static void window_values(const attention_layout *l, const window_tile *t, int row, int panel)
 {
-    enum { HALF = BLOCK_WIDE / KEYS_PER_UNIT }; /* units in a row of a block */
-    const float *b[PANELS];
+    enum { BLOCK_UNITS = LANES / KEYS_PER_UNIT };
     vec acc[WINDOW_STEP * PANELS];
-    UNROLL
-    for (int i = 0; i < PANELS; i++)
-        b[i] = l->values + (panel + i) * LANES;
     UNROLL
     for (int i = 0; i < WINDOW_STEP * PANELS; i++)
         acc[i] = v_set(0.f);
-    const int64_t step = l->panels * LANES, next_row = l->value_columns * step;
     for (int i = 0; i < t->vectors; i++) {
-        int unit = i * 2 * HALF;
-        const float *a = t->s + (unit / LANES * WINDOW_ROWS + row) * LANES + unit % LANES;
-        multiply(WINDOW_STEP, PANELS, acc, a, b, t->values[i], step, HALF);
-        multiply(WINDOW_STEP, PANELS, acc, a + HALF, b, t->values[i] + next_row, step, HALF);
+        const float *b[PANELS];
+        for (int v = 0; v < PANELS; v++)
+            b[v] = t->blocks[i] + (l->units + panel + v) * LANES;
+        int unit = i * BLOCK_UNITS;
+        multiply(WINDOW_STEP, PANELS, acc, t->s + (unit / LANES * WINDOW_ROWS + row) * LANES + unit % LANES, b, 0,
+                 l->panels * LANES, BLOCK_UNITS);
     }
     UNROLL
     for (int r = 0; r < WINDOW_STEP; r++)
@@ -444,48 +455,61 @@ static void window_values(const attention_layout *l, const window_tile *t, int r
             v_store(t->sums + ((panel + v) * WINDOW_ROWS + row + r) * LANES, acc[r * PANELS + v]);
 }
 
-static void attend_tile(const attention_layout *l, window_tile *t, int64_t group, int64_t frame, int64_t row,
-                        int64_t column)
+static void attend_tile(const attention_layout *l, window_tile *t, const void *const *rows, float *top)
 {
-    const attention_job *job = l->job;
-    int64_t token[WINDOW_ROWS];
-    const void *rows[WINDOW_ROWS];
-    for (int r = 0; r < WINDOW_ROWS; r++) {
-        int64_t y = row * TILE_HIGH + r / TILE_WIDE, x = column * TILE_WIDE + r % TILE_WIDE;
-        token[r] = ((group * job->frames + frame) * job->height + y) * job->width + x;
-        rows[r] = y < job->height && x < job->width ? row_at(l, job->q, token[r]) : NULL;
-    }
     pack_rows(l, rows, WINDOW_ROWS, t->q);
-    find_blocks(l, t, group, frame, row, column);
     for (int i = 0; i < t->vectors; i += WINDOW_BLOCKS)
         for (int r = 0; r < WINDOW_ROWS; r += WINDOW_STEP)
-            scores(WINDOW_STEP, WINDOW_ROWS, WINDOW_BLOCKS, l->units, t->q + r * LANES, t->keys + i,
+            scores(WINDOW_STEP, WINDOW_ROWS, WINDOW_BLOCKS, l->units, t->q + r * LANES, t->blocks + i,
                    t->s + (i * WINDOW_ROWS + r) * LANES);
-    float top[WINDOW_ROWS];
+    uint16_t beyond[WINDOW_ROWS]; /* an odd number of blocks is filled up by one that nobody sees */
+    memcpy(beyond, t->mask + t->vectors * WINDOW_ROWS, sizeof beyond);
+    memset(t->mask + t->vectors * WINDOW_ROWS, 0, sizeof beyond);
     for (int r = 0; r < WINDOW_ROWS; r++) {
         top[r] = -FLT_MAX;
         v_store(t->total + r * LANES, v_set(0.f));
         weigh(t->s + r * LANES, WINDOW_ROWS, (t->vectors + 1) / 2 * 2, t->mask + r, l->scale, top + r,
               t->total + r * LANES);
     }
+    memcpy(t->mask + t->vectors * WINDOW_ROWS, beyond, sizeof beyond);
     for (int p = 0; p < l->panels; p += PANELS)
         for (int r = 0; r < WINDOW_ROWS; r += WINDOW_STEP)
             window_values(l, t, r, p);
-    for (int r = 0; r < WINDOW_ROWS; r++)
-        if (rows[r])
-            finish_row(l, t->sums + r * LANES, WINDOW_ROWS, v_sum(v_load(t->total + r * LANES)), top[r], token[r]);
 }
 
-/* Columns outermost: the keys of a column of tiles, all frames, stay in the second cache. */
+/* Columns outermost: the packed keys of one column of tiles, all frames, stay in the second cache. */
 static void attend_window(const attention_layout *l, int64_t slab, float *scratch)
 {
+    const attention_job *job = l->job;
     window_tile t = window_of(l, scratch);
     int64_t group = slab / l->group_slabs, begin = slab % l->group_slabs * l->slab_rows;
     int64_t end = begin + l->slab_rows < l->tile_rows ? begin + l->slab_rows : l->tile_rows;
-    for (int64_t column = 0; column < l->tile_columns; column++)
-        for (int64_t row = begin; row < end; row++)
-            for (int64_t frame = 0; frame < l->job->frames; frame++)
-                attend_tile(l, &t, group, frame, row, column);
+    for (int64_t column = 0; column + 1 < l->ring; column++)
+        pack_column(l, &t, group, begin, end, column);
+    for (int64_t column = 0; column < l->tile_columns; column++) {
+        pack_column(l, &t, group, begin, end, column + l->ring - 1);
+        for (int64_t row = begin; row < end; row++) {
+            mask_blocks(l, &t, row, column);
+            for (int64_t frame = 0; frame < job->frames; frame++) {
+                int64_t token[WINDOW_ROWS];
+                const void *rows[WINDOW_ROWS];
+                float top[WINDOW_ROWS];
+                for (int r = 0; r < WINDOW_ROWS; r++) {
+                    int64_t y = row * TILE_HIGH + r / TILE_WIDE, x = column * TILE_WIDE + r % TILE_WIDE;
+                    token[r] = ((group * job->frames + frame) * job->height + y) * job->width + x;
+                    rows[r] = y < job->height && x < job->width ? row_at(l, job->q, token[r]) : no_row;
+                    if (rows[r] != no_row && frame + 1 < job->frames)
+                        fetch_row(l, job->q, token[r] + job->height * job->width);
+                }
+                find_blocks(l, &t, frame, row - begin, column);
+                attend_tile(l, &t, rows, top);
+                for (int r = 0; r < WINDOW_ROWS; r++)
+                    if (rows[r] != no_row)
+                        finish_row(l, t.sums + r * LANES, WINDOW_ROWS, v_sum(v_load(t.total + r * LANES)), top[r],
+                                   token[r]);
+            }
+        }
+    }
 }
 
 static void attend(const attention_layout *l, int64_t slab, float *scratch)
@@ -496,4 +520,4 @@ static void attend(const attention_layout *l, int64_t slab, float *scratch)
         attend_dense(l, slab, scratch);
 }
 
-const attention_kernel KERNEL = {KEYS_PER_UNIT, ROWS, PANELS, pack, attend};
+const attention_kernel KERNEL = {KEYS_PER_UNIT, ROWS, PANELS, pack_dense, attend};

@@ -32,7 +32,7 @@ static inline vec load_units(const void *p, oas_dtype dtype, int values)
 
 static inline vec load_keys(const void *const *rows, size_t offset, oas_dtype dtype, int values)
 {
-    return rows[0] ? v_load_values((const char *)rows[0] + offset, dtype, values) : v_set(0.f);
+    return v_load_values((const char *)rows[0] + offset, dtype, values);
 }
 
 static inline void store_weights(float *s, int64_t stride, vec first, vec second)

@@ -38,8 +38,7 @@ static inline vec load_keys(const void *const *rows, size_t offset, oas_dtype dt
     __mmask16 mask = (__mmask16)((1u << values) - 1);
     __m512i pair[2];
     for (int i = 0; i < 2; i++)
-        pair[i] = rows[i] ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, (const char *)rows[i] + offset))
-                          : _mm512_setzero_si512();
+        pair[i] = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, (const char *)rows[i] + offset));
     return _mm512_castsi512_ps(_mm512_or_si512(pair[0], _mm512_slli_epi32(pair[1], 16)));
 }
 
