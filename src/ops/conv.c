@@ -134,6 +134,75 @@ static oasis_status conv_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* dx += du w and dw += du x over the taps that conv_at sums; `frames` are where seen frames lie, or NULL. */
+static void conv_at_backward(const node *n, const float *const *frames, int64_t row, int64_t column, int64_t channel,
+                             float du, float *const *dframes, float *dweight)
+{
+    const tensor *x = n->in[0], *w = n->in[1];
+    int64_t height = x->shape.size[2], width = x->shape.size[3], in = x->shape.size[4];
+    int64_t kt = frames_seen(x, w), k = oas_last(w, 0), first = channel * in * kt * k * k;
+    const float *weight = oas_f32(w) + first;
+    for (int64_t t = 0; t < kt; t++) {
+        for (int64_t i = 0; i < k * k; i++) {
+            int64_t y = row + i / k - k / 2, xx = column + i % k - k / 2;
+            if (!frames[t] || y < 0 || y >= height || xx < 0 || xx >= width)
+                continue;
+            int64_t pixel = (y * width + xx) * in;
+            for (int64_t c = 0; c < in; c++) {
+                int64_t slot = stacked(w) ? (kt - 1 - t) * in + c : c * kt + t;
+                if (dweight)
+                    dweight[first + slot * k * k + i] += du * frames[t][pixel + c];
+                if (dframes[t])
+                    dframes[t][pixel + c] += du * weight[slot * k * k + i];
+            }
+        }
+    }
+}
+
+/* The gradient of the frame that frame_at finds; NULL = zeros, or a gradient that nobody wants. */
+static float *frame_gradient(const tensor *x, const tensor *history, int64_t b, int64_t t)
+{
+    tensor none = {.shape = x->shape}, dx = x->grad ? *x->grad : none;
+    tensor past = history && history->grad ? *history->grad : (tensor){.shape = {.rank = 5}};
+    if ((t >= 0 && !dx.data) || (t < 0 && !past.data))
+        return NULL;
+    return (float *)(uintptr_t)frame_at(&dx, &past, b, t);
+}
+
+/*
+ * With u = conv(x) + b, forward was y = act(u) + residual.  So dresidual += dy, and with du = act'(u) dy every tap adds
+ * du w to the gradient of the pixel it read, and du x to that of its weight;  db += sum of du.
+ */
+static oasis_status conv_ref_backward(graph *g, const node *n)
+{
+    const tensor *x = n->in[0];
+    const float *bias = n->in[2] ? oas_f32(n->in[2]) : NULL, *dy = oas_gradient_of(n->out);
+    oas_activation act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
+    int64_t frames = x->shape.size[1], width = x->shape.size[3], pixels = x->shape.size[2] * width;
+    int64_t outputs = n->out->shape.size[4], kt = frames_seen(x, n->in[1]);
+    float *dw = oas_gradient_of(n->in[1]), *db = oas_gradient_of(n->in[2]), *dr = oas_gradient_of(n->in[4]);
+    for (int64_t f = 0; f < x->shape.size[0] * frames && !g->planning; f++) {
+        const float *seen[MOST_CONV_FRAMES];
+        float *dseen[MOST_CONV_FRAMES];
+        for (int64_t t = 0; t < kt; t++) {
+            seen[t] = (const float *)(const void *)frame_at(x, n->in[3], f / frames, f % frames + t - kt + 1);
+            dseen[t] = frame_gradient(x, n->in[3], f / frames, f % frames + t - kt + 1);
+        }
+        for (int64_t i = 0; i < pixels * outputs; i++) {
+            int64_t p = i / outputs, o = i % outputs, at = f * pixels * outputs + i;
+            float slope = 1.f;
+            if (act != OAS_LINEAR)
+                slope = oas_act_slope(act, (float)(conv_at(n, seen, p / width, p % width, o) + (bias ? (double)bias[o] : 0.)));
+            conv_at_backward(n, seen, p / width, p % width, o, slope * dy[at], dseen, dw);
+            if (db)
+                db[o] += slope * dy[at];
+            if (dr)
+                dr[at] += dy[at];
+        }
+    }
+    return OASIS_OK;
+}
+
 /* How the frames are cut: strips of `strip` rows, the last one shorter. */
 struct conv_jobs {
     int64_t strip, strips;
@@ -327,6 +396,7 @@ const op oas_op_conv = {
     .accepts = conv_accepts,
     .scratch = conv_scratch,
     .forward = {[OAS_REF] = conv_ref, [OAS_CPU] = conv_cpu},
+    .backward = {[OAS_REF] = conv_ref_backward},
     .sample = conv_sample,
     .tolerance = 2e-6f, /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */

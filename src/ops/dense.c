@@ -66,6 +66,37 @@ static oasis_status linear_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/*
+ * With u = x w^T + b, forward was y = act(u) + residual.  So dresidual += dy, and with du = act'(u) dy:
+ *   dx += du w;  dw += du^T x;  db += sum over rows of du
+ */
+static oasis_status linear_ref_backward(graph *g, const node *n)
+{
+    const float *x = oas_f32(n->in[0]), *w = oas_f32(n->in[1]), *b = n->in[2] ? oas_f32(n->in[2]) : NULL;
+    const float *dy = oas_gradient_of(n->out);
+    float *dx = oas_gradient_of(n->in[0]), *dw = oas_gradient_of(n->in[1]), *db = oas_gradient_of(n->in[2]);
+    float *dr = oas_gradient_of(n->in[3]);
+    oas_activation act = (oas_activation)OAS_PARAM(struct linear_param, n)->act;
+    int64_t rows = oas_rows(n->in[0]), inputs = oas_last(n->in[0], 0), outputs = oas_last(n->out, 0);
+    for (int64_t i = 0; i < rows && !g->planning; i++) {
+        for (int64_t o = 0; o < outputs; o++) {
+            double u = b ? (double)b[o] : 0.;
+            for (int64_t k = 0; k < inputs && act != OAS_LINEAR; k++)
+                u += (double)x[i * inputs + k] * (double)w[o * inputs + k];
+            float du = dy[i * outputs + o] * oas_act_slope(act, (float)u);
+            if (dr)
+                dr[i * outputs + o] += dy[i * outputs + o];
+            if (db)
+                db[o] += du;
+            for (int64_t k = 0; dx && k < inputs; k++)
+                dx[i * inputs + k] += du * w[o * inputs + k];
+            for (int64_t k = 0; dw && k < inputs; k++)
+                dw[o * inputs + k] += du * x[i * inputs + k];
+        }
+    }
+    return OASIS_OK;
+}
+
 enum { DENSE_LEAST_ROWS = 128, DENSE_MOST_ROWS = 1024 };
 
 /* The job of the whole slabs (NULL when there is none) and that of the last one. */
@@ -181,6 +212,7 @@ const op oas_op_linear = {
     .flops = linear_flops,
     .scratch = linear_scratch,
     .forward = {[OAS_REF] = linear_ref, [OAS_CPU] = linear_cpu},
+    .backward = {[OAS_REF] = linear_ref_backward},
     .sample = linear_sample,
     .tolerance = 2e-6f, /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */

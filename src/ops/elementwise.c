@@ -52,6 +52,54 @@ static oasis_status gate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* A task that goes over rows; `sums` are of columns. */
+struct rows_task {
+    const node *n;
+    column_sums sums;
+    float *scratch; /* one row per worker */
+};
+
+static bool rows_task_start(graph *g, const node *n, int64_t columns, struct rows_task *t)
+{
+    *t = (struct rows_task){.n = n};
+    t->scratch = oas_scratch(g, (size_t)oas_pool_workers(oas_graph_pool(g)) * (size_t)oas_last(n->out, 0) * sizeof(float));
+    return oas_column_sums(g, &t->sums, oas_rows(n->out), columns);
+}
+
+static void gate_backward_slab(void *arg, int64_t slab, int worker)
+{
+    const struct rows_task *t = arg;
+    const node *n = t->n;
+    const tensor *m = n->in[2];
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), begin = slab * t->sums.slab;
+    int64_t end = begin + t->sums.slab < rows ? begin + t->sums.slab : rows;
+    float *dx = oas_gradient_of(n->in[0]), *db = oas_gradient_of(n->in[1]), *sum = t->sums.partial + slab * d;
+    const float *dy = oas_gradient_of(n->out);
+    const float *gate = m ? oas_f32(m) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
+    for (int64_t i = begin * d; i < end * d; i += d) {
+        const float *b = oas_gradient_of(m) ? oas_floats(n->in[1], i, d, t->scratch + worker * d) : NULL;
+        for (int64_t c = 0; dx && c < d; c++)
+            dx[i + c] += dy[i + c];
+        for (int64_t c = 0; db && c < d; c++)
+            db[i + c] += dy[i + c] * (gate ? gate[c] : 1.f);
+        for (int64_t c = 0; b && c < d; c++)
+            sum[c] += dy[i + c] * b[c];
+    }
+}
+
+/* Forward was y = x + b m[row].  So dx += dy;  db += dy m[row];  dm[row] += sum over rows of dy b. */
+static oasis_status gate_backward(graph *g, const node *n)
+{
+    struct rows_task t;
+    int64_t d = oas_last(n->out, 0);
+    if (!rows_task_start(g, n, d, &t))
+        return g->status;
+    oas_pool_run(oas_graph_pool(g), t.sums.slabs, gate_backward_slab, &t);
+    float *dm = oas_gradient_of(n->in[2]);
+    oas_column_add(&t.sums, 0, d, dm ? dm + OAS_PARAM(struct gate_param, n)->row * d : NULL);
+    return OASIS_OK;
+}
+
 static bool gate_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -72,6 +120,7 @@ const op oas_op_add_gated = {
     .in_place = 1,
     .shape = gate_shape,
     .forward = {[OAS_REF] = gate_ref},
+    .backward = {[OAS_REF] = gate_backward, [OAS_CPU] = gate_backward},
     .sample = gate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -111,6 +160,42 @@ static oasis_status axpy_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Adds factor * from into `to`, slab by slab. */
+struct add_task {
+    float *to;
+    const float *from;
+    float factor;
+    int64_t count;
+};
+
+enum { ADD_SLAB = 1 << 16 };
+
+static void add_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const struct add_task *t = arg;
+    int64_t begin = slab * ADD_SLAB, end = begin + ADD_SLAB < t->count ? begin + ADD_SLAB : t->count;
+    for (int64_t i = begin; i < end; i++)
+        t->to[i] += t->factor * t->from[i];
+}
+
+static void add_scaled(graph *g, float *to, float factor, const tensor *from)
+{
+    struct add_task t = {to, from->data, factor, oas_count(&from->shape)};
+    if (to)
+        oas_pool_run(oas_graph_pool(g), (t.count + ADD_SLAB - 1) / ADD_SLAB, add_slab, &t);
+}
+
+/* Forward was y = x + a b.  So dx += dy;  db += a dy. */
+static oasis_status axpy_backward(graph *g, const node *n)
+{
+    if (g->planning)
+        return OASIS_OK;
+    add_scaled(g, oas_gradient_of(n->in[0]), 1.f, n->out->grad);
+    add_scaled(g, oas_gradient_of(n->in[1]), OAS_PARAM(struct axpy_param, n)->a, n->out->grad);
+    return OASIS_OK;
+}
+
 static bool axpy_sample(sampler *s, int i, node *n)
 {
     if (i >= 2)
@@ -128,6 +213,7 @@ const op oas_op_axpy = {
     .n_in = 2,
     .shape = axpy_shape,
     .forward = {[OAS_REF] = axpy_ref},
+    .backward = {[OAS_REF] = axpy_backward, [OAS_CPU] = axpy_backward},
     .sample = axpy_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -164,6 +250,32 @@ static oasis_status activate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void activate_backward_slab(void *arg, int64_t slab, int worker)
+{
+    const struct rows_task *t = arg;
+    const node *n = t->n;
+    oas_activation act = (oas_activation)OAS_PARAM(struct activate_param, n)->act;
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), begin = slab * t->sums.slab;
+    int64_t end = begin + t->sums.slab < rows ? begin + t->sums.slab : rows;
+    float *dx = oas_gradient_of(n->in[0]);
+    const float *dy = oas_gradient_of(n->out);
+    for (int64_t i = begin * d; i < end * d; i += d) {
+        const float *x = oas_floats(n->in[0], i, d, t->scratch + worker * d);
+        for (int64_t c = 0; c < d; c++)
+            dx[i + c] += dy[i + c] * oas_act_slope(act, x[c]);
+    }
+}
+
+/* Forward was y = act(x).  So dx += act'(x) dy. */
+static oasis_status activate_backward(graph *g, const node *n)
+{
+    struct rows_task t;
+    if (!rows_task_start(g, n, 0, &t))
+        return g->status;
+    oas_pool_run(oas_graph_pool(g), t.sums.slabs, activate_backward_slab, &t);
+    return OASIS_OK;
+}
+
 static bool activate_sample(sampler *s, int i, node *n)
 {
     if (i >= OAS_ACTIVATIONS)
@@ -180,6 +292,7 @@ const op oas_op_activate = {
     .in_place = 1,
     .shape = same_shape,
     .forward = {[OAS_REF] = activate_ref},
+    .backward = {[OAS_REF] = activate_backward, [OAS_CPU] = activate_backward},
     .sample = activate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 4e-3f,
@@ -221,6 +334,14 @@ static oasis_status cast_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Forward was y = x.  So dx += dy: rounding counts as the identity. */
+static oasis_status cast_backward(graph *g, const node *n)
+{
+    if (!g->planning)
+        add_scaled(g, oas_gradient_of(n->in[0]), 1.f, n->out->grad);
+    return OASIS_OK;
+}
+
 static bool cast_sample(sampler *s, int i, node *n)
 {
     if (i >= 2)
@@ -236,6 +357,7 @@ const op oas_op_cast = {
     .n_in = 1,
     .shape = cast_shape,
     .forward = {[OAS_REF] = cast_ref, [OAS_CPU] = cast_cpu},
+    .backward = {[OAS_REF] = cast_backward, [OAS_CPU] = cast_backward},
     .sample = cast_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,

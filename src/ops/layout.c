@@ -69,6 +69,36 @@ static oasis_status to_depth_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Row `slab` of the input, all its frames: what forward read from it flows back. */
+static void to_depth_backward_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const node *n = arg;
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *in = n->in[0]->shape.size, *out = n->out->shape.size;
+    float *dx = oas_gradient_of(n->in[0]);
+    const float *dy = oas_gradient_of(n->out);
+    int64_t b = slab / in[2], row = slab % in[2];
+    for (int64_t t = 0; t < in[1] + p->front; t++) {
+        int64_t source = t < p->front ? 0 : t - p->front;
+        for (int64_t col = 0; col < in[3]; col++) {
+            float *to = dx + (((b * in[1] + source) * in[2] + row) * in[3] + col) * in[4];
+            const float *from = dy + (((b * out[1] + t / p->f.t) * out[2] + row / p->f.h) * out[3] + col / p->f.w) * out[4];
+            for (int64_t c = 0; c < in[4]; c++)
+                to[c] += from[block_channel(p, in[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))];
+        }
+    }
+}
+
+/* Forward copied every value to one place, those of frame 0 to front+1. */
+static oasis_status to_depth_backward(graph *g, const node *n)
+{
+    const int64_t *in = n->in[0]->shape.size;
+    if (!g->planning)
+        oas_pool_run(oas_graph_pool(g), in[0] * in[2], to_depth_backward_slab, (void *)(uintptr_t)n);
+    return OASIS_OK;
+}
+
 static bool to_depth_sample(sampler *s, int i, node *n)
 {
     static const block_factor factors[] = {{1, 2, 2}, {4, 8, 8}, {1, 8, 8}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
@@ -89,6 +119,7 @@ const op oas_op_space_to_depth = {
     .n_in = 1,
     .shape = to_depth_shape,
     .forward = {[OAS_REF] = to_depth_ref},
+    .backward = {[OAS_REF] = to_depth_backward, [OAS_CPU] = to_depth_backward},
     .sample = to_depth_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
@@ -144,6 +175,35 @@ static oasis_status to_space_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Row `slab` of the output. */
+static void to_space_backward_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const node *n = arg;
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *in = n->in[0]->shape.size, *out = n->out->shape.size;
+    float *dx = oas_gradient_of(n->in[0]), *dadd = oas_gradient_of(n->in[1]);
+    const float *dy = oas_gradient_of(n->out) + slab * out[3] * out[4];
+    int64_t row = slab % out[2], frame = slab / out[2], b = frame / out[1], t = frame % out[1] + p->front;
+    for (int64_t i = 0; dadd && i < out[3] * out[4]; i++)
+        dadd[slab * out[3] * out[4] + i] += dy[i];
+    for (int64_t col = 0; dx && col < out[3]; col++) {
+        float *to = dx + (((b * in[1] + t / p->f.t) * in[2] + row / p->f.h) * in[3] + col / p->f.w) * in[4];
+        for (int64_t c = 0; c < out[4]; c++)
+            to[block_channel(p, out[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))] +=
+                dy[col * out[4] + c];
+    }
+}
+
+/* Forward read every value of a block at most once, and added `add`. */
+static oasis_status to_space_backward(graph *g, const node *n)
+{
+    const int64_t *out = n->out->shape.size;
+    if (!g->planning)
+        oas_pool_run(oas_graph_pool(g), out[0] * out[1] * out[2], to_space_backward_slab, (void *)(uintptr_t)n);
+    return OASIS_OK;
+}
+
 static bool to_space_sample(sampler *s, int i, node *n)
 {
     static const block_factor factors[] = {{1, 2, 2}, {4, 1, 1}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
@@ -167,6 +227,7 @@ const op oas_op_depth_to_space = {
     .optional = 1u << 1,
     .shape = to_space_shape,
     .forward = {[OAS_REF] = to_space_ref},
+    .backward = {[OAS_REF] = to_space_backward, [OAS_CPU] = to_space_backward},
     .sample = to_space_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
@@ -209,6 +270,19 @@ static oasis_status channels_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Forward copied the range; its gradient goes back there. */
+static oasis_status channels_backward(graph *g, const node *n)
+{
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    int64_t width = oas_last(n->in[0], 0);
+    float *dx = oas_gradient_of(n->in[0]);
+    const float *dy = oas_gradient_of(n->out);
+    for (int64_t i = 0, rows = oas_rows(n->in[0]); !g->planning && i < rows; i++)
+        for (int64_t c = 0; c < p->count; c++)
+            dx[i * width + p->begin + c] += dy[i * p->count + c];
+    return OASIS_OK;
+}
+
 static bool channels_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -226,6 +300,7 @@ const op oas_op_channels = {
     .n_in = 1,
     .shape = channels_shape,
     .forward = {[OAS_REF] = channels_ref},
+    .backward = {[OAS_REF] = channels_backward, [OAS_CPU] = channels_backward},
     .sample = channels_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
@@ -265,6 +340,21 @@ static oasis_status frames_copy(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Forward copied the frames; their gradient goes back there. */
+static oasis_status frames_backward(graph *g, const node *n)
+{
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    const tensor *x = n->in[0];
+    int64_t frame = oas_count(&x->shape) / (x->shape.size[0] * x->shape.size[1]);
+    for (int64_t b = 0; !g->planning && b < x->shape.size[0]; b++) {
+        float *dx = oas_gradient_of(x) + (b * x->shape.size[1] + p->begin) * frame;
+        const float *dy = oas_gradient_of(n->out) + b * p->count * frame;
+        for (int64_t i = 0; i < p->count * frame; i++)
+            dx[i] += dy[i];
+    }
+    return OASIS_OK;
+}
+
 static bool frames_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -280,6 +370,7 @@ const op oas_op_frames = {
     .n_in = 1,
     .shape = frames_shape,
     .forward = {[OAS_REF] = frames_copy, [OAS_CPU] = frames_copy},
+    .backward = {[OAS_REF] = frames_backward, [OAS_CPU] = frames_backward},
     .sample = frames_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,

@@ -62,6 +62,67 @@ static oasis_status modulate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* A task that goes over rows. */
+struct norm_task {
+    const node *n;
+    column_sums sums;
+    float *scratch; /* one row per worker */
+};
+
+/*
+ * With u = (x - mean) r, forward was y = u (1 + scale) + shift.  So, with e = dy (1 + scale):
+ *   dshift += dy;  dscale += dy u;  dx += r (e - mean(e) - u mean(e u))
+ */
+static void modulate_row_backward(const float *x, const float *scale, const float *dy, float *dx, float *dshift,
+                                  float *dscale, int64_t d, float eps)
+{
+    double sum = 0, square = 0, sum_e = 0, sum_eu = 0;
+    for (int64_t i = 0; i < d; i++)
+        sum += (double)x[i];
+    float mean = (float)(sum / (double)d);
+    for (int64_t i = 0; i < d; i++)
+        square += (double)((x[i] - mean) * (x[i] - mean));
+    float r = (float)(1. / sqrt(square / (double)d + (double)eps));
+    for (int64_t i = 0; i < d; i++) {
+        float u = (x[i] - mean) * r, e = dy[i] * (1.f + scale[i]);
+        sum_e += (double)e;
+        sum_eu += (double)(e * u);
+        dshift[i] += dy[i];
+        dscale[i] += dy[i] * u;
+    }
+    float mean_e = (float)(sum_e / (double)d), mean_eu = (float)(sum_eu / (double)d);
+    for (int64_t i = 0; dx && i < d; i++)
+        dx[i] += r * (dy[i] * (1.f + scale[i]) - mean_e - (x[i] - mean) * r * mean_eu);
+}
+
+static void modulate_backward_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const struct norm_task *t = arg;
+    const node *n = t->n;
+    const struct modulate_param *p = OAS_PARAM(struct modulate_param, n);
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), begin = slab * t->sums.slab;
+    int64_t end = begin + t->sums.slab < rows ? begin + t->sums.slab : rows;
+    float *dx = oas_gradient_of(n->in[0]), *sum = t->sums.partial + slab * 2 * d;
+    for (int64_t i = begin; i < end; i++)
+        modulate_row_backward(oas_f32(n->in[0]) + i * d, oas_f32(n->in[1]) + p->scale * d,
+                              oas_gradient_of(n->out) + i * d, dx ? dx + i * d : NULL, sum, sum + d, d, p->eps);
+}
+
+static oasis_status modulate_backward(graph *g, const node *n)
+{
+    const struct modulate_param *p = OAS_PARAM(struct modulate_param, n);
+    struct norm_task t = {.n = n};
+    int64_t d = oas_last(n->out, 0);
+    float *dm = oas_gradient_of(n->in[1]);
+    if (!oas_column_sums(g, &t.sums, oas_rows(n->out), 2 * d))
+        return g->status;
+    oas_pool_run(oas_graph_pool(g), t.sums.slabs, modulate_backward_slab, &t);
+    oas_column_add(&t.sums, 0, d, dm ? dm + p->shift * d : NULL);
+    oas_column_add(&t.sums, d, d, dm ? dm + p->scale * d : NULL);
+    return OASIS_OK;
+}
+
 static bool modulate_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -79,6 +140,7 @@ const op oas_op_norm_modulate = {
     .n_in = 2,
     .shape = modulate_shape,
     .forward = {[OAS_REF] = modulate_ref},
+    .backward = {[OAS_REF] = modulate_backward, [OAS_CPU] = modulate_backward},
     .sample = modulate_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 3e-3f,
@@ -137,6 +199,58 @@ static oasis_status rope_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/*
+ * With r = 1 / sqrt(mean(x^2) + eps), forward was u = x r gain, then (a,b) -> (a cos - b sin, a sin + b cos).  So the
+ * gradient of u is dy turned back, and
+ *   dgain += du x r;  dx += r du gain - x r^3 / d sum(du gain x)
+ */
+static void rope_row_backward(const float *x, const float *gain, const float *rope, const float *dy, float *dx,
+                              float *dgain, float *du, int64_t d, int64_t head, float eps)
+{
+    double square = 0, along = 0;
+    for (int64_t i = 0; i < d; i += 2) {
+        float c = rope[i % head], s = rope[i % head + 1];
+        du[i] = dy[i] * c + dy[i + 1] * s;
+        du[i + 1] = dy[i + 1] * c - dy[i] * s;
+    }
+    for (int64_t i = 0; i < d; i++) {
+        square += (double)(x[i] * x[i]);
+        along += (double)(du[i] * gain[i] * x[i]);
+    }
+    float r = (float)(1. / sqrt(square / (double)d + (double)eps)), back = (float)(along / (double)d) * r * r * r;
+    for (int64_t i = 0; i < d; i++) {
+        dgain[i] += du[i] * x[i] * r;
+        if (dx)
+            dx[i] += r * du[i] * gain[i] - x[i] * back;
+    }
+}
+
+static void rope_backward_slab(void *arg, int64_t slab, int worker)
+{
+    const struct norm_task *t = arg;
+    const node *n = t->n;
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), begin = slab * t->sums.slab;
+    int64_t end = begin + t->sums.slab < rows ? begin + t->sums.slab : rows;
+    int64_t head = oas_last(n->in[2], 0), period = n->in[2]->shape.size[0];
+    float *dx = oas_gradient_of(n->in[0]), *tmp = t->scratch + worker * 2 * d;
+    for (int64_t i = begin; i < end; i++)
+        rope_row_backward(oas_floats(n->in[0], i * d, d, tmp), oas_f32(n->in[1]), oas_f32(n->in[2]) + i % period * head,
+                          oas_gradient_of(n->out) + i * d, dx ? dx + i * d : NULL, t->sums.partial + slab * d, tmp + d, d,
+                          head, OAS_PARAM(struct rope_param, n)->eps);
+}
+
+static oasis_status rope_backward(graph *g, const node *n)
+{
+    struct norm_task t = {.n = n};
+    int64_t d = oas_last(n->out, 0);
+    t.scratch = oas_scratch(g, (size_t)oas_pool_workers(oas_graph_pool(g)) * 2 * (size_t)d * sizeof(float));
+    if (!oas_column_sums(g, &t.sums, oas_rows(n->out), d))
+        return g->status;
+    oas_pool_run(oas_graph_pool(g), t.sums.slabs, rope_backward_slab, &t);
+    oas_column_add(&t.sums, 0, d, oas_gradient_of(n->in[1]));
+    return OASIS_OK;
+}
+
 static bool rope_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -155,6 +269,8 @@ const op oas_op_rms_norm_rope = {
     .n_in = 3,
     .shape = rope_shape,
     .forward = {[OAS_REF] = rope_ref},
+    .backward = {[OAS_REF] = rope_backward, [OAS_CPU] = rope_backward},
+    .constant = 1u << 2, /* the angles */
     .sample = rope_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 6e-3f,

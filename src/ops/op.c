@@ -2,6 +2,7 @@
 #include "ops/op.h"
 
 #include <math.h>
+#include <string.h>
 
 int64_t oas_slab_rows(int64_t rows, int64_t least, int64_t most)
 {
@@ -19,4 +20,51 @@ float oas_act(oas_activation act, float x)
     case OAS_ACTIVATIONS: break;
     }
     return x;
+}
+
+float oas_act_slope(oas_activation act, float x)
+{
+    switch (act) {
+    case OAS_GELU_TANH: {
+        float t = tanhf(0.7978845608f * (x + 0.044715f * x * x * x));
+        return 0.5f * (1.f + t) + 0.5f * x * (1.f - t * t) * 0.7978845608f * (1.f + 3.f * 0.044715f * x * x);
+    }
+    case OAS_SILU: {
+        float s = 1.f / (1.f + expf(-x));
+        return s * (1.f + x * (1.f - s));
+    }
+    case OAS_RELU: return x > 0.f ? 1.f : 0.f;
+    case OAS_LINEAR:
+    case OAS_ACTIVATIONS: break;
+    }
+    return 1.f;
+}
+
+const float *oas_floats(const tensor *t, int64_t begin, int64_t n, float *tmp)
+{
+    if (t->dtype == OAS_F32)
+        return (const float *)t->data + begin;
+    oas_convert(tmp, OAS_F32, (const uint16_t *)t->data + begin, t->dtype, n);
+    return tmp;
+}
+
+enum { SUM_LEAST_ROWS = 16, SUM_MOST_ROWS = 4096 };
+
+bool oas_column_sums(graph *g, column_sums *c, int64_t rows, int64_t columns)
+{
+    *c = (column_sums){.slab = oas_slab_rows(rows, SUM_LEAST_ROWS, SUM_MOST_ROWS), .columns = columns};
+    c->slabs = (rows + c->slab - 1) / c->slab;
+    size_t bytes = (size_t)(c->slabs * columns) * sizeof *c->partial;
+    c->partial = oas_scratch(g, bytes);
+    if (g->status < 0 || g->planning)
+        return false;
+    memset(c->partial, 0, bytes);
+    return true;
+}
+
+void oas_column_add(const column_sums *c, int64_t begin, int64_t n, float *gradient)
+{
+    for (int64_t s = 0; gradient && s < c->slabs; s++)
+        for (int64_t i = 0; i < n; i++)
+            gradient[i] += c->partial[s * c->columns + begin + i];
 }

@@ -33,7 +33,34 @@ static inline int64_t oas_rows(const tensor *t)
  */
 int64_t oas_slab_rows(int64_t rows, int64_t least, int64_t most);
 
+/* Where an input's gradient is added to; NULL = nobody wants it. */
+static inline float *oas_gradient_of(const tensor *t)
+{
+    return t && t->grad ? t->grad->data : NULL;
+}
+
+/* Values begin .. begin+n-1 of t as floats: where they lie, or converted into tmp (n values). */
+const float *oas_floats(const tensor *t, int64_t begin, int64_t n, float *tmp);
+
+/*
+ * Sums over rows, for the gradients of biases, gains and tables: each slab of rows adds to a row of `partial` of its own,
+ * and the rows are added to the gradients in order.
+ */
+typedef struct column_sums {
+    int64_t slab, slabs, columns;
+    float *partial; /* [slabs, columns], zeroed; NULL while planning */
+} column_sums;
+
+/* Takes scratch for sums over `rows` rows; false when the graph failed or plans (then there is nothing to do). */
+bool oas_column_sums(graph *g, column_sums *c, int64_t rows, int64_t columns);
+
+/* Adds the sums of columns begin .. begin+n-1 to gradient[0 .. n-1]; NULL: nothing. */
+void oas_column_add(const column_sums *c, int64_t begin, int64_t n, float *gradient);
+
 /* act(x): x, tanh-GELU, x / (1 + e^-x), max(0, x). */
 float oas_act(oas_activation act, float x);
+
+/* The derivative of oas_act; that of max(0, x) at 0 is 0. */
+float oas_act_slope(oas_activation act, float x);
 
 #endif

@@ -28,15 +28,22 @@ static tensor *out_of_memory(graph *g, size_t bytes)
                           g->memory.size, bytes);
 }
 
-/* A zeroed header.  A counting arena has no memory, so planning takes headers from the heap of `headers`. */
-static tensor *new_header(graph *g)
+/* A counting arena has no memory, so planning takes headers and nodes from the heap of `headers`. */
+void *oas_graph_small(graph *g, size_t bytes)
 {
-    tensor *t = oas_arena_take(g->memory.counting ? &g->headers : &g->memory, sizeof *t);
+    void *block = oas_arena_take(g->memory.counting ? &g->headers : &g->memory, bytes);
     if (g->memory.counting)
-        oas_arena_take(&g->memory, sizeof *t);
-    if (!t)
-        return out_of_memory(g, sizeof *t);
-    memset(t, 0, sizeof *t);
+        oas_arena_take(&g->memory, bytes);
+    if (!block)
+        out_of_memory(g, bytes);
+    return block;
+}
+
+tensor *oas_tensor_header(graph *g)
+{
+    tensor *t = oas_graph_small(g, sizeof *t);
+    if (t)
+        memset(t, 0, sizeof *t);
     return t;
 }
 
@@ -53,7 +60,7 @@ tensor *oas_tensor(graph *g, oas_dtype dtype, shape s)
 {
     if (g->status != OASIS_OK)
         return NULL;
-    tensor *t = new_header(g);
+    tensor *t = oas_tensor_header(g);
     if (!t)
         return NULL;
     t->dtype = dtype;
@@ -76,15 +83,17 @@ tensor *oas_view(graph *g, tensor *t, shape s)
     if (oas_count(&t->shape) != oas_count(&s))
         return oas_graph_fail(g, OASIS_E_ARGUMENT, "view: %s has not as many values as %s",
                               oas_shape_text(&t->shape).text, oas_shape_text(&s).text);
-    tensor *v = new_header(g);
+    tensor *v = oas_tensor_header(g);
     if (!v)
         return NULL;
     *v = *t;
     v->shape = s;
+    v->origin = t->origin ? t->origin : t;
+    v->grad = NULL;
     return v;
 }
 
-static stage_time *find_stage(graph *g, const char *name)
+stage_time *oas_graph_stage(graph *g, const char *name)
 {
     for (int i = 0; i < OAS_MAX_STAGES; i++) {
         stage_time *s = &g->stages[i];
@@ -147,7 +156,7 @@ static oasis_status run(graph *g, node *n)
     if (s == OASIS_OK)
         s = g->status;
     double flops = n->op->flops ? n->op->flops(n) : 0;
-    stage_time *stage = find_stage(g, n->op->stage);
+    stage_time *stage = oas_graph_stage(g, n->op->stage);
     stage->flops += flops;
     stage->seconds += g->planning ? 0 : oas_now() - start;
     g->flops += flops;
@@ -183,7 +192,7 @@ tensor *oas_apply(graph *g, const op *o, tensor *const *in, const void *param, s
             local.needs_grad = true;
     }
     memcpy(local.param, param, param_bytes);
-    local.out = new_header(g);
+    local.out = oas_tensor_header(g);
     if (!local.out || !o->shape(g, &local) || !place_output(g, &local))
         return NULL;
     bool record = g->recording && local.needs_grad;
@@ -195,10 +204,10 @@ tensor *oas_apply(graph *g, const op *o, tensor *const *in, const void *param, s
     local.out->needs_grad = record;
     if (run(g, &local) < 0)
         return NULL;
-    if (record && !g->planning) {
-        node *kept = oas_arena_take(&g->memory, sizeof *kept);
+    if (record) {
+        node *kept = oas_graph_small(g, sizeof *kept);
         if (!kept)
-            return out_of_memory(g, sizeof *kept);
+            return NULL;
         *kept = local;
         kept->previous = g->tape;
         g->tape = kept;
@@ -225,7 +234,7 @@ tensor *oas_graph_keep(graph *g, tensor *t, size_t mark)
         return t;
     tensor copy = *t;
     oas_arena_release(&g->memory, mark);
-    tensor *kept = new_header(g);
+    tensor *kept = oas_tensor_header(g);
     if (kept)
         *kept = copy;
     return kept;
@@ -237,6 +246,7 @@ void oas_graph_reset(graph *g)
     g->memory.failed = false;
     g->headers.used = 0;
     g->tape = NULL;
+    g->spares = NULL;
     g->status = OASIS_OK;
     g->message.text[0] = 0;
 }

@@ -4,6 +4,10 @@
  * keeps the node on a tape, and oas_backward walks the tape in reverse.  When it plans, nothing is computed: shapes
  * flow, the arena counts bytes and the graph counts FLOPs.
  *
+ * Gradients: tensor.grad of leaves that want one (tensor.needs_grad) is added to by oas_backward, so that a batch may be
+ * summed over several passes; those of intermediate results live in the arena, and their storage is used again as soon
+ * as the node that made the result has passed its gradient on.
+ *
  * Failure is sticky: the first one sets graph.status and graph.message, builders given NULL return NULL, and the network
  * stays a straight line that is checked once, at its end.
  *
@@ -33,6 +37,7 @@ typedef struct op op;
 typedef struct graph graph;
 typedef struct node node;
 typedef struct device device; /* threads, kernels and libraries of one machine: cpu/device.h */
+typedef struct spare spare;     /* storage of gradients that waits for its next use: tensor/backward.c */
 typedef struct sampler sampler; /* draws test cases: tensor/sampler.h */
 
 /* One application of an op.  Missing optional inputs are NULL. */
@@ -73,7 +78,12 @@ struct op {
     /* The most bytes that the CPU forward takes by oas_scratch, for the plan; NULL = none. */
     size_t (*scratch)(graph *g, const node *n);
     op_fn *forward[OAS_BACKENDS];
-    op_fn *backward[OAS_BACKENDS]; /* adds into the inputs' gradients; NULL = not differentiable (yet) */
+    /*
+     * Adds into the gradients in[i]->grad that are there, given out->grad; NULL = not differentiable.  The REF function
+     * sees floats only.  Called while the graph plans, too: then it takes its scratch and returns.
+     */
+    op_fn *backward[OAS_BACKENDS];
+    unsigned constant; /* bit i: in[i] never takes a gradient */
     /* Sets up the i-th test case in n: random inputs and parameters; false = no more.  The same again for the same i. */
     bool (*sample)(sampler *s, int i, node *n);
     float tolerance;      /* of OAS_CPU in fp32 against OAS_REF: norm of the difference over norm of the result */
@@ -94,9 +104,11 @@ struct graph {
     oas_backend backend;
     oas_dtype compute;    /* type of activations: OAS_BF16 or OAS_F32 */
     bool planning, recording;
+    bool checkpointing;   /* oas_checkpoint drops what is inside, and computes it again in backward */
     oasis_status status;  /* first failure, sticky */
     oasis_message message;
     node *tape;           /* last recorded node */
+    spare *spares;
     double flops;         /* counted so far */
     stage_time stages[OAS_MAX_STAGES];
     /* Called after each op with its output, for golden tests and --dump; may be NULL. */
@@ -110,6 +122,12 @@ tensor *oas_graph_fail(graph *g, oasis_status status, const char *format, ...) O
 
 /* Storage of the graph, uninitialised; data is NULL while planning. */
 tensor *oas_tensor(graph *g, oas_dtype dtype, shape s);
+
+/* A zeroed header without storage. */
+tensor *oas_tensor_header(graph *g);
+
+/* A small block that a step keeps (nodes of the tape and such), uninitialised; also there while planning. */
+void *oas_graph_small(graph *g, size_t bytes);
 
 /* Scratch of the running op: taken from the arena and given back by the graph when the op returns.  NULL and a failed
  * graph when it does not fit. */
@@ -133,6 +151,26 @@ void oas_graph_release(graph *g, size_t mark);
  * Returns t's new header (t itself while recording, when nothing is given back).
  */
 tensor *oas_graph_keep(graph *g, tensor *t, size_t mark);
+
+/*
+ * Walks the tape from its end and adds d(sum(out * cotangent))/d(leaf) into the gradient of every leaf that wants one.
+ *   cotangent  float, of out's shape, or NULL = ones (out is a loss)
+ * Afterwards the tape is empty.  A leaf without a gradient gets one in the arena.
+ */
+oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent);
+
+/* The gradient of t: the one it has, or a new zeroed one in the arena.  NULL when the graph has failed. */
+tensor *oas_gradient(graph *g, tensor *t);
+
+/*
+ * y = block(x), of x's shape and type, recorded as one node when the graph records and checkpoints: what the block
+ * computes inside is dropped, and computed again in backward.  `arg` (arg_bytes) is copied.
+ */
+typedef tensor *oas_block_fn(graph *g, const void *arg, tensor *x);
+tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *x);
+
+/* The line of the times under which a stage is counted. */
+stage_time *oas_graph_stage(graph *g, const char *name);
 
 /* Starts afresh: nothing in the arena, no tape, no failure.  Keeps device, backend, compute, times. */
 void oas_graph_reset(graph *g);

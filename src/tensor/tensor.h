@@ -38,6 +38,7 @@ struct tensor {
     const char *name;   /* of a weight, for messages; else NULL */
     packed *packed;     /* cache of prepared forms; only weights have one */
     tensor *grad;       /* float, same shape; NULL unless somebody asked for it */
+    tensor *origin;     /* of a view: whose storage it shows, and so whose gradient; else NULL */
     bool needs_grad;
 };
 

@@ -1,0 +1,221 @@
+/*
+ * Backward: walks the tape from its end, and has every node add to the gradients of its inputs.
+ *
+ * A result is used only by nodes behind its own on the tape.  So when the walk reaches the node that made it, its
+ * gradient is complete; and once that node is done, the storage of that gradient is free for another.
+ */
+#include "tensor/graph.h"
+
+#include <string.h>
+
+struct spare {
+    void *data;
+    size_t bytes;
+    spare *next;
+};
+
+/* Takes the smallest spare block that fits and wastes little of it, else new storage. */
+static void *take_storage(graph *g, size_t bytes)
+{
+    spare **best = NULL;
+    for (spare **s = &g->spares; *s; s = &(*s)->next)
+        if ((*s)->bytes >= bytes && (*s)->bytes / 4 <= bytes && (!best || (*s)->bytes < (*best)->bytes))
+            best = s;
+    if (!best)
+        return oas_scratch(g, bytes);
+    void *data = (*best)->data;
+    *best = (*best)->next;
+    return data;
+}
+
+static void give_storage(graph *g, tensor *gradient)
+{
+    spare *s = oas_graph_small(g, sizeof *s);
+    if (!s)
+        return;
+    *s = (spare){gradient->data, oas_bytes(gradient), g->spares};
+    g->spares = s;
+}
+
+tensor *oas_gradient(graph *g, tensor *t)
+{
+    if (g->status != OASIS_OK || t->grad)
+        return t->grad;
+    tensor *shared = t->origin ? oas_gradient(g, t->origin) : NULL;
+    tensor *made = oas_tensor_header(g);
+    if (!made || (t->origin && !shared))
+        return NULL;
+    made->shape = t->shape;
+    made->dtype = OAS_F32;
+    made->data = shared ? shared->data : take_storage(g, oas_bytes(made));
+    if (g->status != OASIS_OK)
+        return NULL;
+    if (!shared && !g->planning)
+        memset(made->data, 0, oas_bytes(made));
+    return t->grad = made;
+}
+
+/* Runs the definition, which sees floats only. */
+static oasis_status run_reference(graph *g, const node *n)
+{
+    node copy = *n;
+    tensor stand_in[OAS_MAX_INPUTS + 1];
+    for (int i = 0; i <= OAS_MAX_INPUTS; i++) {
+        tensor *t = i < OAS_MAX_INPUTS ? n->in[i] : n->out;
+        if (!t || t->dtype == OAS_F32)
+            continue;
+        stand_in[i] = *t;
+        stand_in[i].dtype = OAS_F32;
+        stand_in[i].data = oas_scratch(g, oas_bytes(&stand_in[i]));
+        if (g->status != OASIS_OK)
+            return g->status;
+        if (!g->planning)
+            oas_convert(stand_in[i].data, OAS_F32, t->data, t->dtype, oas_count(&t->shape));
+        if (i < OAS_MAX_INPUTS)
+            copy.in[i] = &stand_in[i];
+        else
+            copy.out = &stand_in[i];
+    }
+    return n->op->backward[OAS_REF](g, &copy);
+}
+
+static oasis_status run(graph *g, const node *n)
+{
+    const op *o = n->op;
+    if (!o->backward[OAS_REF] && !o->backward[OAS_CPU]) {
+        oas_graph_fail(g, OASIS_E_UNSUPPORTED, "%s: no gradient passes through this op", o->name);
+        return g->status;
+    }
+    for (int i = 0; i < o->n_in; i++)
+        if (n->in[i] && n->in[i]->needs_grad && !(o->constant >> i & 1) && !oas_gradient(g, n->in[i]))
+            return g->status;
+    op_fn *fast = g->backend == OAS_CPU && (!o->accepts || o->accepts(g, n)) ? o->backward[OAS_CPU] : NULL;
+    size_t mark = g->memory.used;
+    double start = g->planning ? 0 : oas_now();
+    oasis_status s = fast ? fast(g, n) : run_reference(g, n);
+    oas_arena_release(&g->memory, mark);
+    if (s == OASIS_OK)
+        s = g->status;
+    double flops = o->flops ? 2 * o->flops(n) : 0; /* for the input's gradient, and for the weight's */
+    stage_time *stage = o->stage ? oas_graph_stage(g, o->stage) : NULL;
+    if (stage) {
+        stage->flops += flops;
+        stage->seconds += g->planning ? 0 : oas_now() - start;
+    }
+    g->flops += flops;
+    if (s < 0)
+        oas_graph_fail(g, s, "%s backward failed: %s", o->name, oasis_status_name(s));
+    return s;
+}
+
+static oasis_status walk(graph *g)
+{
+    bool recording = g->recording;
+    g->recording = false;
+    for (node *n = g->tape; n && g->status == OASIS_OK; n = n->previous) {
+        if (g->cancel && *g->cancel)
+            oas_graph_fail(g, OASIS_E_CANCELLED, "cancelled");
+        if (!n->out->grad || run(g, n) < 0)
+            continue;
+        give_storage(g, n->out->grad);
+        n->out->grad = NULL;
+    }
+    g->recording = recording;
+    g->tape = NULL;
+    return g->status;
+}
+
+oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent)
+{
+    if (g->status != OASIS_OK)
+        return g->status;
+    if (!g->tape || !out->needs_grad) {
+        oas_graph_fail(g, OASIS_E_ARGUMENT, "backward: the result depends on nothing that wants a gradient");
+        return g->status;
+    }
+    tensor *seed = oas_gradient(g, out);
+    if (!seed)
+        return g->status;
+    if (cotangent && !oas_shape_equal(&cotangent->shape, &out->shape)) {
+        oas_graph_fail(g, OASIS_E_ARGUMENT, "backward: cotangent %s instead of %s",
+                       oas_shape_text(&cotangent->shape).text, oas_shape_text(&out->shape).text);
+        return g->status;
+    }
+    float *values = seed->data;
+    for (int64_t i = 0, n = oas_count(&out->shape); i < n && !g->planning; i++)
+        values[i] += cotangent ? ((const float *)cotangent->data)[i] : 1.f;
+    return walk(g);
+}
+
+/* ---- checkpoints --------------------------------------------------------------------------------------------------- */
+
+struct checkpoint_param {
+    oas_block_fn *block;
+    const void *arg; /* a copy in the arena */
+};
+
+/* The block again, on an input that shares x's gradient, with a tape of its own. */
+static oasis_status checkpoint_backward(graph *g, const node *n)
+{
+    const struct checkpoint_param *p = OAS_PARAM(struct checkpoint_param, n);
+    spare *spares = g->spares;
+    tensor x = *n->in[0];
+    g->tape = NULL;
+    g->spares = NULL;
+    g->recording = true;
+    tensor *y = p->block(g, p->arg, &x);
+    if (!y)
+        return g->status;
+    (y->origin ? y->origin : y)->grad = n->out->grad;
+    walk(g);
+    g->recording = false;
+    g->spares = spares;
+    return g->status;
+}
+
+/* Without a stage: the ops inside count their own time. */
+static const op checkpoint = {
+    .name = "checkpoint",
+    .n_in = 1,
+    .backward = {[OAS_REF] = checkpoint_backward, [OAS_CPU] = checkpoint_backward},
+};
+
+/* A copy of x, on which the block may work in place. */
+static tensor *copy_of(graph *g, const tensor *x)
+{
+    tensor *y = oas_tensor(g, x->dtype, x->shape);
+    if (y && !g->planning)
+        memcpy(y->data, x->data, oas_bytes(y));
+    return y;
+}
+
+tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *x)
+{
+    if (!g->recording || !g->checkpointing || !x)
+        return block(g, arg, x);
+    void *kept_arg = oas_graph_small(g, arg_bytes);
+    node *n = oas_graph_small(g, sizeof *n);
+    tensor *y = n ? copy_of(g, x) : NULL;
+    if (!y)
+        return NULL;
+    memcpy(kept_arg, arg, arg_bytes);
+    size_t mark = oas_graph_mark(g);
+    tensor input = *y;
+    g->recording = false;
+    tensor *result = block(g, kept_arg, &input);
+    g->recording = true;
+    if (!result)
+        return NULL;
+    if (!oas_shape_equal(&result->shape, &x->shape) || result->dtype != x->dtype)
+        return oas_graph_fail(g, OASIS_E_ARGUMENT, "checkpoint: the block makes %s of %s",
+                              oas_shape_text(&result->shape).text, oas_shape_text(&x->shape).text);
+    if (result->data != y->data)
+        memmove(y->data, result->data, oas_bytes(y));
+    oas_arena_release(&g->memory, mark);
+    struct checkpoint_param p = {block, kept_arg};
+    *n = (node){.op = &checkpoint, .in = {x}, .out = y, .previous = g->tape, .needs_grad = true};
+    memcpy(n->param, &p, sizeof p);
+    g->tape = n;
+    y->needs_grad = true;
+    return y;
+}
