@@ -44,7 +44,11 @@ oasis_status oas_dnnl_new(dnnl_cache **out, int workers, int level, oasis_messag
         return oas_fail_memory(message, sizeof *c, "oneDNN's jobs");
     c->workers = workers;
     c->streams = oas_alloc((size_t)workers, sizeof *c->streams);
-    bool ok = c->streams && dnnl_engine_create(&c->engine, dnnl_cpu, 0) == dnnl_success;
+    if (!c->streams) {
+        oas_dnnl_free(&c);
+        return oas_fail_memory(message, (size_t)workers * sizeof *c->streams, "oneDNN's streams");
+    }
+    bool ok = dnnl_engine_create(&c->engine, dnnl_cpu, 0) == dnnl_success;
     for (int i = 0; ok && i < workers; i++)
         ok = dnnl_stream_create(&c->streams[i], c->engine, dnnl_stream_in_order) == dnnl_success;
     if (!ok) {
@@ -159,7 +163,7 @@ static unsigned bucket_of(const dnnl_spec *s)
     return (unsigned)(h >> 40) % JOB_BUCKETS;
 }
 
-const dnnl_job *oas_dnnl_job(dnnl_cache *c, const dnnl_spec *spec, oasis_message *message)
+const dnnl_job *oas_dnnl_job(dnnl_cache *c, const dnnl_spec *spec, graph *g)
 {
     dnnl_job **bucket = &c->jobs[bucket_of(spec)];
     for (dnnl_job *j = *bucket; j; j = j->next)
@@ -167,16 +171,16 @@ const dnnl_job *oas_dnnl_job(dnnl_cache *c, const dnnl_spec *spec, oasis_message
             return j;
     dnnl_job *j = oas_alloc(1, sizeof *j);
     if (!j) {
-        oas_fail_memory(message, sizeof *j, "a oneDNN job");
+        oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %zu bytes for a oneDNN job", sizeof *j);
         return NULL;
     }
     j->spec = *spec;
     omp_set_num_threads(1);
     if (!create_primitive(c, j)) {
         oas_free(j);
-        oas_fail(message, OASIS_E_DEVICE, "oneDNN has no %s for %lld rows, %lld to %lld channels in %s",
-                 spec->kernel ? "convolution" : "product", (long long)spec->rows, (long long)spec->in,
-                 (long long)spec->out, oas_dtype_name((oas_dtype)spec->in_type));
+        oas_graph_fail(g, OASIS_E_DEVICE, "oneDNN has no %s for %lld rows, %lld to %lld channels in %s",
+                       spec->kernel ? "convolution" : "product", (long long)spec->rows, (long long)spec->in,
+                       (long long)spec->out, oas_dtype_name((oas_dtype)spec->in_type));
         return NULL;
     }
     j->next = *bucket;

@@ -29,8 +29,8 @@ typedef struct dnnl_spec {
     int64_t rows, width, in, out;
 } dnnl_spec;
 
-/* The job for a spec, from the cache or new; NULL after writing the message. */
-const dnnl_job *oas_dnnl_job(dnnl_cache *cache, const dnnl_spec *spec, oasis_message *message);
+/* The job for a spec, from the cache or new; NULL after failing the graph.  To be called on the graph's thread. */
+const dnnl_job *oas_dnnl_job(dnnl_cache *cache, const dnnl_spec *spec, graph *g);
 
 size_t oas_dnnl_weight_bytes(const dnnl_job *job);  /* of packed weights */
 size_t oas_dnnl_scratch_bytes(const dnnl_job *job); /* per worker */

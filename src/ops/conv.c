@@ -250,16 +250,16 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
                       .width = x->shape.size[3],
                       .in = x->shape.size[4] * kt,
                       .out = w->shape.size[0]};
-    j->first = j->middle = j->last = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+    j->first = j->middle = j->last = oas_dnnl_job(g->device->dnnl, &spec, g);
     if (j->strips > 1) {
         spec.pad_top = 0, spec.pad_bottom = 1;
         spec.rows = height - (j->strips - 1) * j->strip + 1;
-        j->last = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+        j->last = oas_dnnl_job(g->device->dnnl, &spec, g);
     }
     if (j->strips > 2) {
         spec.pad_bottom = 0;
         spec.rows = j->strip + 2;
-        j->middle = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+        j->middle = oas_dnnl_job(g->device->dnnl, &spec, g);
     }
     if (!j->first || !j->middle || !j->last)
         return false;

@@ -120,9 +120,9 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
     *j = (struct dense_jobs){.slab = oas_slab_rows(rows, DENSE_LEAST_ROWS, DENSE_MOST_ROWS)};
     j->slabs = (rows + j->slab - 1) / j->slab;
     spec.rows = rows - (j->slabs - 1) * j->slab;
-    j->last = oas_dnnl_job(g->device->dnnl, &spec, &g->message);
+    j->last = oas_dnnl_job(g->device->dnnl, &spec, g);
     spec.rows = j->slab;
-    j->whole = j->slabs > 1 ? oas_dnnl_job(g->device->dnnl, &spec, &g->message) : j->last;
+    j->whole = j->slabs > 1 ? oas_dnnl_job(g->device->dnnl, &spec, g) : j->last;
     if (!j->last || !j->whole)
         return false;
     size_t a = oas_dnnl_scratch_bytes(j->whole), b = oas_dnnl_scratch_bytes(j->last);

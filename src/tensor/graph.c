@@ -162,7 +162,7 @@ static oasis_status run(graph *g, node *n)
     g->flops += flops;
     oas_arena_release(&g->memory, mark);
     if (s < 0)
-        oas_graph_fail(g, s, "%s failed: %s", n->op->name, oasis_status_name(s));
+        oas_graph_fail(g, s, "the operation %s failed: %s", n->op->name, oasis_status_name(s));
     return s;
 }
 
