@@ -44,6 +44,7 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    oasis_media_set_quiet(true);
     int code = dispatch(argc, argv);
     return fflush(stdout) != 0 && code == EXIT_DONE ? EXIT_FAILED : code;
 }

@@ -23,11 +23,12 @@ static bool is_file(const char *path)
     return stat(path, &s) == 0 && !S_ISDIR(s.st_mode);
 }
 
+/* Adds a folder to the list for the message; one that does not fit is left out. */
 static void append(char *text, size_t size, const char *more)
 {
     size_t n = strlen(text);
-    if (n + 1 < size)
-        snprintf(text + n, size - n, "%s%s", n ? ", " : "", more);
+    if (n + strlen(more) + 3 <= size)
+        sprintf(text + n, "%s%s", n ? ", " : "", more);
 }
 
 /* Looks for NAME and NAME.safetensors in the folder that the format makes. */

@@ -20,10 +20,6 @@ typedef struct settings {
 #define OWN(f) offsetof(settings, f)
 
 static const oasis_option file_rows[] = {
-    {"input", 'i', NULL, OASIS_OPTION_TEXT, OWN(job.input), 0, 0, NULL, "IN", NULL,
-     "video, picture, folder or pattern (shot-%04d.png) of pictures, or - for YUV4MPEG2", "Files"},
-    {"output", 'o', NULL, OASIS_OPTION_TEXT, OWN(job.output), 0, 0, NULL, "OUT", NULL,
-     "the same kinds; the ending chooses the format", "Files"},
     {"overwrite", 'y', NULL, OASIS_OPTION_FLAG, OWN(job.write.overwrite), 0, 0, NULL, NULL, "false",
      "replace OUT without asking", "Files"},
     {"keep", 'n', NULL, OASIS_OPTION_FLAG, OWN(keep), 0, 0, NULL, NULL, "false", "never replace OUT, and do not ask",
@@ -257,6 +253,8 @@ static void print_result(const run *r, const oasis_job_result *result)
     const oasis_statistics *s = &result->statistics;
     if (r->s.quiet)
         return;
+    if (result->note.text[0])
+        fprintf(stderr, "oasis: %s\n", result->note.text);
     if (s->windows_recomputed > 0)
         fprintf(stderr,
                 "oasis: %lld of %lld windows had values that were not finite, and were computed again in fp32\n",
@@ -314,7 +312,7 @@ static int run_upscale(int argc, char **argv)
     int code;
     oasis_job_init(&r.s.job);
     r.s.progress = true;
-    void *objects[] = {&r.s, &r.s.job, &r.s}; /* in the order of the command's tables */
+    void *objects[] = {&r.s.job, &r.s, &r.s}; /* in the order of the command's tables */
     if (!cli_parse(cli_find_command("upscale"), objects, argc, argv, &words, &code))
         return code;
     if (!check_usage(&r, &words))
@@ -341,6 +339,6 @@ const command cli_command_upscale = {
         "IN and OUT are video files, pictures, folders or numbered patterns (shot-%04d.png) of pictures, or - for "
         "YUV4MPEG2 on standard input and output.\n"
         "OUT appears under its name only when it is complete.",
-    .tables = {file_options, oasis_job_options, message_options},
+    .tables = {oasis_job_options, file_options, message_options},
     .run = run_upscale,
 };
