@@ -132,6 +132,23 @@ tensor *oas_channels(graph *g, tensor *x, int64_t begin, int64_t count, oas_dtyp
 /* x [B,T,...] frames begin .. begin+count-1, a copy. */
 tensor *oas_frames(graph *g, tensor *x, int64_t begin, int64_t count);
 
+/* ---- losses: ops/loss.c -------------------------------------------------------------------------------------------- */
+
+/*
+ * Weight times a mean, [1] float, of y against its truth t, both float of one shape; t takes no gradient.
+ *   charbonnier  sqrt((y-t)^2 + eps^2)
+ *   mse          (y-t)^2; t NULL: y^2
+ *   motion       |(y' - y) - (t' - t)|, neighbouring frames; [B,T,H,W,C]; 0 for one frame
+ *   spectrum     | |F y| - |F t| |, blocks of `block` (a power of two up to 32) pixels from (shift_y, shift_x) on, whole
+ *                ones only; shift them from step to step, or their grid becomes visible
+ *   gradient     |neighbours' difference of y-t|, the mean over `levels` resolutions, each half of the one before
+ */
+tensor *oas_loss_charbonnier(graph *g, tensor *y, tensor *t, float eps, float weight);
+tensor *oas_loss_mse(graph *g, tensor *y, tensor *t, float weight);
+tensor *oas_loss_motion(graph *g, tensor *y, tensor *t, float weight);
+tensor *oas_loss_spectrum(graph *g, tensor *y, tensor *t, int block, int shift_y, int shift_x, float weight);
+tensor *oas_loss_gradient(graph *g, tensor *y, tensor *t, int levels, float weight);
+
 /* ---- the list ------------------------------------------------------------------------------------------------------ */
 
 /* All ops, ended by NULL (ops/ops.def). */
