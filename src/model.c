@@ -27,18 +27,37 @@ tensor *oas_decode(graph *g, const oasis_model *model, decoder_state *state, ten
     return model->decoder.kind->decode(g, model->decoder.net, state, z, pixels);
 }
 
+/* What the weights say about time and text, which must be what the configuration says. */
+static oasis_status detect_text(dit_config *d, const model_config *c, parameter_set *p, oasis_message *message)
+{
+    static const model_text kinds[] = {[OAS_PROMPT_NONE] = OAS_TEXT_NONE,
+                                       [OAS_PROMPT_CONSTANT] = OAS_TEXT_CONSTANT,
+                                       [OAS_PROMPT_STORED] = OAS_TEXT_PROMPT,
+                                       [OAS_PROMPT_CONTEXT] = OAS_TEXT_PROMPT};
+    oas_dit_detect(d, p);
+    if (p->create && c->text == OAS_TEXT_CONSTANT)
+        d->text.kind = OAS_PROMPT_CONSTANT;
+    model_text found = kinds[d->text.kind];
+    if (found == c->text)
+        return OASIS_OK;
+    return oas_fail(message, OASIS_E_MODEL, "%s: the configuration says text \"%s\", the weights are of \"%s\"", p->path,
+                    oas_model_text_name(c->text), oas_model_text_name(found));
+}
+
 oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
 {
     const model_config *c = &model->file.config;
     parameter_set *p = &model->parameters;
-    const dit_config transformer = {.in_dim = c->in_dim,
-                            .latent_channels = c->latent_channels,
-                            .dim = c->dim,
-                            .ffn_dim = c->ffn_dim,
-                            .heads = c->num_heads,
-                            .layers = c->num_layers,
-                            .eps = (float)c->eps,
-                            .rope_theta = (float)c->rope_theta};
+    dit_config transformer = {.in_dim = c->in_dim,
+                              .latent_channels = c->latent_channels,
+                              .dim = c->dim,
+                              .ffn_dim = c->ffn_dim,
+                              .heads = c->num_heads,
+                              .layers = c->num_layers,
+                              .eps = (float)c->eps,
+                              .rope_theta = (float)c->rope_theta,
+                              .timestep = c->timestep};
+    OAS_TRY(detect_text(&transformer, c, p, message));
     decoder_config frames = {.latent_channels = c->latent_channels, .n_widths = c->decoder_widths};
     for (int i = 0; i < c->decoder_widths && i < OAS_MAX_DECODER_WIDTHS; i++)
         frames.widths[i] = c->decoder_channels[i];

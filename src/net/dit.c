@@ -20,6 +20,7 @@ static void bind_block(dit_block *b, const dit_config *c, int i, parameter_set *
     b->o = bind_linear(w, c->dim, c->dim, "blocks", i, "self_attn.o");
     b->norm_q = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_q.weight", i);
     b->norm_k = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "blocks.%d.self_attn.norm_k.weight", i);
+    oas_prompt_bind_block(&b->text, &c->text, c->dim, i, w);
     b->ffn_in = bind_linear(w, c->ffn_dim, c->dim, "blocks", i, "ffn.0");
     b->ffn_out = bind_linear(w, c->dim, c->ffn_dim, "blocks", i, "ffn.2");
 }
@@ -31,6 +32,9 @@ oasis_status oas_dit_bind(dit *d, const dit_config *c, const route_layer *routes
         return w->status = oas_fail_memory(&w->message, (size_t)c->layers * sizeof *d->blocks, "the transformer");
     d->patch.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE5(c->dim, c->in_dim, 1, 2, 2), "patch_embedding.weight");
     d->patch.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "patch_embedding.bias");
+    if (c->frequencies > 0)
+        oas_time_embedding_bind(&d->time, c->frequencies, c->dim, w);
+    oas_prompt_bind(&d->text, &c->text, c->dim, w);
     for (int i = 0; i < c->layers; i++)
         bind_block(&d->blocks[i], c, i, w);
     d->head_modulation = oas_parameter(w, OAS_VECTOR, OAS_SHAPE3(1, 2, c->dim), "head.modulation");
@@ -39,6 +43,20 @@ oasis_status oas_dit_bind(dit *d, const dit_config *c, const route_layer *routes
     if (w->status < 0)
         oas_dit_free(d);
     return w->status;
+}
+
+void oas_dit_detect(dit_config *c, parameter_set *w)
+{
+    const tensor *time = oas_parameters_find(w, "time_embedding.0.weight"), *prompt = oas_parameters_find(w, "prompt");
+    const tensor *stored = oas_parameters_find(w, "blocks.0.cross_attn.stored_k");
+    c->frequencies = time ? (int)oas_last(time, 0) : 0;
+    c->text = (text_config){OAS_PROMPT_NONE, 0, 0};
+    if (stored)
+        c->text = (text_config){OAS_PROMPT_STORED, (int)stored->shape.size[0], 0};
+    else if (prompt)
+        c->text = (text_config){OAS_PROMPT_CONTEXT, (int)prompt->shape.size[0], (int)oas_last(prompt, 0)};
+    else if (oas_parameters_find(w, "blocks.0.cross_const"))
+        c->text.kind = OAS_PROMPT_CONSTANT;
 }
 
 void oas_dit_free(dit *d)
@@ -73,6 +91,9 @@ typedef struct block_place {
     const route_layer *route;
     token_grid grid;
     tensor *rope;
+    tensor *time; /* e0, or NULL */
+    const text_branch *text;
+    text_place text_place;
 } block_place;
 
 static tensor *attend(graph *g, const dit_block *b, const block_place *at, tensor *u)
@@ -97,10 +118,12 @@ static tensor *block(graph *g, const dit_block *b, const block_place *at, tensor
     enum { SHIFT_ATTENTION, SCALE_ATTENTION, GATE_ATTENTION, SHIFT_FFN, SCALE_FFN, GATE_FFN };
     float eps = at->config->eps;
     size_t mark = oas_graph_mark(g);
-    tensor *u = oas_norm_modulate(g, x, b->modulation, SHIFT_ATTENTION, SCALE_ATTENTION, eps);
-    x = oas_add_gated(g, x, attend(g, b, at, u), b->modulation, GATE_ATTENTION);
-    u = oas_norm_modulate(g, x, b->modulation, SHIFT_FFN, SCALE_FFN, eps);
-    x = oas_add_gated(g, x, feed_forward(g, b, u), b->modulation, GATE_FFN);
+    tensor *m = oas_time_modulate(g, b->modulation, at->time);
+    tensor *u = oas_norm_modulate(g, x, m, SHIFT_ATTENTION, SCALE_ATTENTION, eps);
+    x = oas_add_gated(g, x, attend(g, b, at, u), m, GATE_ATTENTION);
+    x = oas_prompt_add(g, at->text, &b->text, &at->text_place, x);
+    u = oas_norm_modulate(g, x, m, SHIFT_FFN, SCALE_FFN, eps);
+    x = oas_add_gated(g, x, feed_forward(g, b, u), m, GATE_FFN);
     return oas_graph_keep(g, x, mark);
 }
 
@@ -110,9 +133,16 @@ tensor *oas_dit(graph *g, const dit *d, tensor *c)
     if (!c)
         return NULL;
     const int64_t *s = c->shape.size;
-    block_place at = {.config = config, .grid = {s[0], s[1], s[2] / 2, s[3] / 2}};
+    const token_grid origin = {1, 1, 1, 1};
+    const int head_dim = config->dim / config->heads;
+    block_place at = {.config = config, .grid = {s[0], s[1], s[2] / 2, s[3] / 2}, .text = &d->text};
     int64_t tokens = oas_grid_tokens(&at.grid);
-    at.rope = oas_rope_table(g, &at.grid, config->dim / config->heads, config->rope_theta);
+    time_values time = oas_time_embed(g, &d->time, config->timestep);
+    at.time = time.e0;
+    at.rope = oas_rope_table(g, &at.grid, head_dim, config->rope_theta);
+    at.text_place = (text_place){.heads = config->heads, .eps = config->eps};
+    at.text_place.no_rope = oas_rope_table(g, &origin, head_dim, config->rope_theta);
+    at.text_place.context = oas_prompt_context(g, &d->text);
     tensor *patches = oas_space_to_depth(g, c, (block_factor){1, 2, 2}, OAS_CHANNEL_SLOW, 0, g->compute);
     tensor *x = oas_linear(g, patches, &d->patch, OAS_LINEAR, NULL, OAS_F32);
     x = oas_view(g, x, OAS_SHAPE2(tokens, config->dim));
@@ -120,7 +150,7 @@ tensor *oas_dit(graph *g, const dit *d, tensor *c)
         at.route = &d->routes[i];
         x = block(g, &d->blocks[i], &at, x);
     }
-    tensor *u = oas_norm_modulate(g, x, d->head_modulation, 0, 1, config->eps);
+    tensor *u = oas_norm_modulate(g, x, oas_time_modulate(g, d->head_modulation, time.e), 0, 1, config->eps);
     tensor *v = oas_linear(g, u, &d->head, OAS_LINEAR, NULL, OAS_F32);
     v = oas_view(g, v, OAS_SHAPE5(s[0], s[1], at.grid.height, at.grid.width, 4 * config->latent_channels));
     return oas_depth_to_space(g, v, (block_factor){1, 2, 2}, OAS_CHANNEL_FAST, 0, NULL, OAS_F32);

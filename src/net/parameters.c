@@ -128,6 +128,12 @@ tensor *oas_parameter_optional(parameter_set *w, parameter_kind kind, shape s, c
     return request(w, kind, s, name, true);
 }
 
+const tensor *oas_parameters_find(parameter_set *w, const char *name)
+{
+    const parameter *item = find(w, name);
+    return item ? &item->tensor : NULL;
+}
+
 const char *oas_parameters_unused(const parameter_set *w)
 {
     for (int i = 0; i < w->count; i++)

@@ -42,6 +42,9 @@ tensor *oas_parameters_add(parameter_set *w, const char *name, oas_dtype dtype, 
 tensor *oas_parameter(parameter_set *w, parameter_kind kind, shape s, const char *format, ...) OAS_PRINTF(4, 5);
 tensor *oas_parameter_optional(parameter_set *w, parameter_kind kind, shape s, const char *format, ...) OAS_PRINTF(4, 5);
 
+/* The weight of that name as it is, or NULL; it does not count as used. */
+const tensor *oas_parameters_find(parameter_set *w, const char *name);
+
 /* The first weight that no network asked for, or NULL. */
 const char *oas_parameters_unused(const parameter_set *w);
 

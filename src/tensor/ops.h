@@ -88,6 +88,14 @@ bool oas_route_sees(oas_head_kind kind, const int window[3], const token_grid *g
  */
 tensor *oas_attention(graph *g, tensor *q, tensor *k, tensor *v, const token_grid *grid, const route_layer *route);
 
+/*
+ * Attention to keys given apart, the same for all queries of a group:
+ *   out_i = sum_j softmax_j(q_i . k_j / sqrt(hd) + bias_j) v_j
+ *   q [groups*N, heads*hd], k and v [groups*M, heads*hd] compute type;  bias [M] float (ln n: the key stands for n equal
+ *   ones) or NULL;  out like q.  ops/attend.c
+ */
+tensor *oas_attend(graph *g, tensor *q, tensor *k, tensor *v, tensor *bias, int64_t groups, int heads);
+
 /* ---- elementwise: ops/elementwise.c ------------------------------------------------------------------------------- */
 
 /* y = x + b * m[row]  (m NULL: y = x + b).  x [N,d] float, works in place;  b [N,d] any type;  m [rows,d] float. */
@@ -101,6 +109,17 @@ tensor *oas_activate(graph *g, tensor *x, oas_activation act);
 
 /* y = x in another type. */
 tensor *oas_cast(graph *g, tensor *x, oas_dtype dtype);
+
+/* ---- channels: ops/affine.c ------------------------------------------------------------------------------------------ */
+
+/* Layer norm with weights:  y = LN(x) * gain + bias.  x [N,d] float;  gain, bias [d] float;  y [N,d] compute type. */
+tensor *oas_norm_affine(graph *g, tensor *x, tensor *gain, tensor *bias, float eps);
+
+/* y = x + b, b repeated until it is as long as x; float, in place. */
+tensor *oas_add_repeated(graph *g, tensor *x, tensor *b);
+
+/* y = limit tanh(x / limit), type of x. */
+tensor *oas_soft_clamp(graph *g, tensor *x, float limit);
 
 /* ---- layout: ops/layout.c ------------------------------------------------------------------------------------------ */
 
