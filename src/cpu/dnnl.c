@@ -278,7 +278,7 @@ static pack_key layout_key(const dnnl_memory_desc_t *md)
     for (int i = 0; i < b->inner_nblks && i < 4; i++)
         words[3 + i] = b->inner_blks[i] * 16 + b->inner_idxs[i];
     for (int i = 0; i < md->ndims; i++)
-        words[7] = words[7] * 1000003 + b->strides[i];
+        words[7] = (int64_t)((uint64_t)words[7] * 1000003u + (uint64_t)b->strides[i]); /* a hash: may wrap */
     memcpy(key.bytes, words, sizeof key.bytes);
     return key;
 }
