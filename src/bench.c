@@ -1,0 +1,422 @@
+/*
+ * Measuring the parts of oasis against the machine's own peak, in one run.
+ *
+ * Every figure goes through the ops that networks use, so that what is measured is what runs.  A time is the median of
+ * repetitions that fill about half a second; fractions are of the peak that was measured in the same run.
+ */
+#include <oasis/bench.h>
+
+#include "cpu/peak.h"
+#include "tensor/sampler.h"
+#include "upscale.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct bench {
+    oasis_model *model;
+    device *device;
+    graph graph;
+    double peak[OAS_DTYPES]; /* FLOP/s of all threads */
+    oasis_bench_fn *row;
+    void *user;
+    bool stopped;
+    oasis_message *message;
+} bench;
+
+static void report(bench *b, oasis_bench_row row)
+{
+    if (!b->stopped && !b->row(b->user, &row))
+        b->stopped = true;
+}
+
+/* ---- timing one op ------------------------------------------------------------------------------------------------------ */
+
+typedef tensor *op_call(graph *g, void *arg);
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+enum { MOST_RUNS = 101 };
+
+/* Median seconds of a call; below 0 after a failure.  What lies in the arena already stays. */
+static double seconds_of(bench *b, op_call *call, void *arg)
+{
+    double times[MOST_RUNS], begin = oas_now();
+    int n = 0;
+    graph *g = &b->graph;
+    while (n < MOST_RUNS && (n < 3 || oas_now() - begin < 0.5)) {
+        size_t mark = oas_graph_mark(g);
+        double start = oas_now();
+        if (!call(g, arg))
+            return -1;
+        times[n++] = oas_now() - start;
+        oas_graph_release(g, mark);
+        if (times[n - 1] > 3)
+            break;
+    }
+    qsort(times, (size_t)n, sizeof *times, compare_doubles);
+    return times[n / 2];
+}
+
+/* Starts afresh, with room for `bytes`. */
+static bool begin(bench *b, oas_dtype compute, size_t bytes)
+{
+    graph *g = &b->graph;
+    oas_arena_free(&g->memory);
+    *g = (graph){.device = b->device,
+                 .backend = b->device->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU,
+                 .compute = compute};
+    if (oas_arena_new(&g->memory, bytes))
+        return true;
+    oas_fail_memory(b->message, bytes, "measuring");
+    g->status = OASIS_E_MEMORY;
+    return false;
+}
+
+/* ---- stages --------------------------------------------------------------------------------------------------------------- */
+
+static void bench_peak(bench *b)
+{
+    for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++) {
+        if (t == OAS_F32 || oas_device_has_bf16(b->device))
+            report(b, (oasis_bench_row){"peak", "peak_gflops", "multiply-adds on registers", oas_dtype_name(t), "GFLOP/s",
+                                        b->peak[t] * 1e-9, b->peak[t] * 1e-9});
+    }
+}
+
+struct dense_call {
+    tensor *x;
+    linear layer;
+};
+
+static tensor *call_dense(graph *g, void *arg)
+{
+    struct dense_call *c = arg;
+    return oas_linear(g, c->x, &c->layer, OAS_LINEAR, NULL, g->compute);
+}
+
+/* A product with weights packed beforehand, as a model's are. */
+static void bench_dense_one(bench *b, oas_dtype type, int64_t m, int64_t k, int64_t n, const char *name, const char *detail)
+{
+    size_t bytes = (size_t)(m * k + m * n + k * n) * 8 + (64 << 20);
+    parameter_set weights = {.create = true, .path = "bench"};
+    if (b->stopped || !begin(b, type, bytes))
+        return;
+    sampler s = {.graph = &b->graph, .activation = type};
+    struct dense_call c = {oas_sample_activation(&s, OAS_SHAPE2(m, k), 1), {NULL, NULL}};
+    c.layer.weight = oas_parameter(&weights, OAS_MATRIX, OAS_SHAPE2(n, k), "w");
+    c.layer.bias = oas_parameter(&weights, OAS_VECTOR, OAS_SHAPE1(n), "b");
+    double t = weights.status < 0 ? -1 : seconds_of(b, call_dense, &c);
+    double rate = 2. * (double)m * (double)k * (double)n / t;
+    if (t > 0)
+        report(b, (oasis_bench_row){"dense", name, detail, oas_dtype_name(type), "of peak", rate / b->peak[type],
+                                    rate * 1e-9});
+    oas_parameters_free(&weights);
+}
+
+static void bench_dense(bench *b)
+{
+    for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++) {
+        if (t == OAS_BF16 && !oas_device_has_bf16(b->device))
+            continue;
+        bench_dense_one(b, t, 4096, 1536, 1536, "dense_fraction", "4096 x 1536 to 1536");
+        bench_dense_one(b, t, 4096, 1536, 8960, "dense_fraction", "4096 x 1536 to 8960");
+        bench_dense_one(b, t, 4096, 8960, 1536, "dense_fraction", "4096 x 8960 to 1536");
+        bench_dense_one(b, t, 4096, 256, 256, "dense_small_fraction", "4096 x 256 to 256");
+        bench_dense_one(b, t, 4096, 256, 1024, "dense_small_fraction", "4096 x 256 to 1024");
+        bench_dense_one(b, t, 4096, 1024, 256, "dense_small_fraction", "4096 x 1024 to 256");
+        bench_dense_one(b, t, 4096, 1024, 1024, "dense_small_fraction", "4096 x 1024 to 1024");
+    }
+}
+
+struct conv_call {
+    tensor *x;
+    conv layer;
+};
+
+static tensor *call_conv(graph *g, void *arg)
+{
+    struct conv_call *c = arg;
+    return oas_conv(g, c->x, &c->layer, NULL, OAS_LINEAR, NULL);
+}
+
+static void bench_conv_one(bench *b, oas_dtype type, int64_t height, int64_t width, int64_t channels, const char *detail)
+{
+    size_t bytes = (size_t)(2 * height * width * channels) * 8 + (64 << 20);
+    parameter_set weights = {.create = true, .path = "bench"};
+    if (b->stopped || !begin(b, type, bytes))
+        return;
+    sampler s = {.graph = &b->graph, .activation = type};
+    struct conv_call c = {oas_sample_activation(&s, OAS_SHAPE5(1, 2, height, width, channels), 1), {NULL, NULL}};
+    c.layer.weight = oas_parameter(&weights, OAS_MATRIX, OAS_SHAPE4(channels, channels, 3, 3), "w");
+    c.layer.bias = oas_parameter(&weights, OAS_VECTOR, OAS_SHAPE1(channels), "b");
+    double t = weights.status < 0 ? -1 : seconds_of(b, call_conv, &c);
+    double rate = 2. * 2. * (double)(height * width) * 9. * (double)channels * (double)channels / t;
+    if (t > 0)
+        report(b, (oasis_bench_row){"conv", "conv_fraction", detail, oas_dtype_name(type), "of peak", rate / b->peak[type],
+                                    rate * 1e-9});
+    oas_parameters_free(&weights);
+}
+
+static oas_dtype best_type(const bench *b)
+{
+    return oas_device_has_bf16(b->device) ? OAS_BF16 : OAS_F32;
+}
+
+struct decode_call {
+    const oasis_model *model;
+    tensor *z, *pixels;
+    decoder_state state;
+};
+
+static tensor *call_decode(graph *g, void *arg)
+{
+    struct decode_call *c = arg;
+    return oas_decode(g, c->model, &c->state, c->z, c->pixels);
+}
+
+/* The model's decoder on one latent of a 1280x720 picture. */
+static void bench_decoder(bench *b)
+{
+    enum { WIDTH = 1280, HEIGHT = 720 };
+    oas_dtype type = best_type(b);
+    if (b->stopped || !begin(b, type, (size_t)900 << 20))
+        return;
+    sampler s = {.graph = &b->graph, .activation = OAS_F32};
+    struct decode_call c = {.model = b->model};
+    c.z = oas_sample_floats(&s, OAS_SHAPE5(1, 1, HEIGHT / 8, WIDTH / 8, b->model->file.config.latent_channels), 1);
+    c.pixels = oas_sample_floats(&s, OAS_SHAPE5(1, OAS_LATENT_FRAMES, HEIGHT, WIDTH, 3), 1);
+    tensor first = c.pixels ? *c.pixels : (tensor){0};
+    first.shape.size[1] = 1;
+    tensor *all = c.pixels;
+    c.pixels = &first;
+    size_t mark = oas_graph_mark(&b->graph);
+    bool ok = all && call_decode(&b->graph, &c);
+    oas_graph_release(&b->graph, mark);
+    c.pixels = all;
+    double flops = b->graph.flops, t = ok ? seconds_of(b, call_decode, &c) : -1;
+    b->graph.flops = 0;
+    ok = t > 0 && call_decode(&b->graph, &c);
+    flops = b->graph.flops;
+    if (ok)
+        report(b, (oasis_bench_row){"conv", "decoder_fraction", "the model's decoder, 4 frames of 1280 x 720",
+                                    oas_dtype_name(type), "of peak", flops / t / b->peak[type], flops / t * 1e-9});
+    oas_state_free(&c.state);
+}
+
+static void bench_conv(bench *b)
+{
+    for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++) {
+        if (t == OAS_BF16 && !oas_device_has_bf16(b->device))
+            continue;
+        bench_conv_one(b, t, 180, 320, 64, "3x3, 64 channels, 180 x 320");
+        bench_conv_one(b, t, 180, 320, 128, "3x3, 128 channels, 180 x 320");
+    }
+    bench_decoder(b);
+}
+
+struct attention_call {
+    tensor *q, *k, *v;
+    token_grid grid;
+    route_layer route;
+};
+
+static tensor *call_attention(graph *g, void *arg)
+{
+    struct attention_call *c = arg;
+    return oas_attention(g, c->q, c->k, c->v, &c->grid, &c->route);
+}
+
+/* Seconds of one head of that kind at 5x45x80 tokens; *flops of the pairs that are seen. */
+static double attention_seconds(bench *b, oas_dtype type, char kind, double *flops)
+{
+    enum { WIDTH = 128 };
+    struct attention_call c = {.grid = {1, 5, 45, 80}, .route = {.heads = 1, .kind = {kind}, .window = {3, 5, 5}}};
+    shape s = OAS_SHAPE2(oas_grid_tokens(&c.grid), WIDTH);
+    if (b->stopped || !begin(b, type, (size_t)192 << 20))
+        return -1;
+    sampler r = {.graph = &b->graph, .activation = type};
+    c.q = oas_sample_activation(&r, s, 1);
+    c.k = oas_sample_activation(&r, s, 1);
+    c.v = oas_sample_activation(&r, s, 1);
+    double t = seconds_of(b, call_attention, &c);
+    b->graph.flops = 0;
+    *flops = call_attention(&b->graph, &c) ? b->graph.flops : 0;
+    return t;
+}
+
+static void bench_attention(bench *b)
+{
+    for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++) {
+        const char *type = oas_dtype_name(t);
+        double flops, peak = b->peak[t];
+        if (t == OAS_BF16 && !oas_device_has_bf16(b->device))
+            continue;
+        double global = attention_seconds(b, t, OAS_HEAD_GLOBAL, &flops);
+        if (global > 0)
+            report(b, (oasis_bench_row){"attention", "attention_global_fraction", "one head of 128, 18000 tokens", type,
+                                        "of peak", flops / global / peak, flops / global * 1e-9});
+        double intra = attention_seconds(b, t, OAS_HEAD_INTRA, &flops);
+        if (intra > 0)
+            report(b, (oasis_bench_row){"attention", "attention_intra_fraction", "one head of 128, 5 x 3600 tokens", type,
+                                        "of peak", flops / intra / peak, flops / intra * 1e-9});
+        double window = attention_seconds(b, t, OAS_HEAD_WINDOW, &flops);
+        if (global > 0 && window > 0)
+            report(b, (oasis_bench_row){"attention", "window_speedup_over_global", "3x5x5 at 5 x 45 x 80 tokens", type,
+                                        "times", global / window, flops / window * 1e-9});
+    }
+}
+
+struct block_call {
+    dit net;
+    tensor *c;
+};
+
+static tensor *call_block(graph *g, void *arg)
+{
+    struct block_call *c = arg;
+    return oas_dit(g, &c->net, c->c);
+}
+
+/* One block of Wan2.1-1.3B's width at 18,000 tokens, patch embedding and head included. */
+static void bench_block_one(bench *b, const char *kinds, const char *name, const char *detail)
+{
+    static const dit_config config = {16, 16, 1536, 8960, 12, 1, 1e-6f, 10000.f};
+    oas_dtype type = best_type(b);
+    parameter_set weights = {.create = true, .path = "bench"};
+    route_layer route = {.heads = config.heads, .window = {3, 5, 5}};
+    struct block_call c;
+    memcpy(route.kind, kinds, (size_t)config.heads);
+    if (b->stopped || oas_dit_bind(&c.net, &config, &route, &weights) < 0 || !begin(b, type, (size_t)2 << 30)) {
+        oas_parameters_free(&weights);
+        return;
+    }
+    sampler s = {.graph = &b->graph, .activation = OAS_F32};
+    for (int i = 0; i < weights.count; i++) {
+        float *values = weights.items[i]->tensor.data;
+        for (int64_t k = 0, n = oas_count(&weights.items[i]->tensor.shape); k < n; k++)
+            values[k] = (float)((k * 2654435761u >> 7) % 1000) * 4e-5f - 0.02f;
+    }
+    c.c = oas_sample_floats(&s, OAS_SHAPE5(1, 5, 90, 160, 16), 1);
+    double t = c.c ? seconds_of(b, call_block, &c) : -1;
+    if (t > 0)
+        report(b, (oasis_bench_row){"block", name, detail, oas_dtype_name(type), "s", t, 0});
+    oas_dit_free(&c.net);
+    oas_parameters_free(&weights);
+}
+
+static void bench_block(bench *b)
+{
+    bench_block_one(b, "gggggggggggg", "wan_block_global_s", "Wan-1.3B block, 18000 tokens, all heads global");
+    bench_block_one(b, "ggggiiiiwwww", "wan_block_444_s", "Wan-1.3B block, 18000 tokens, heads 4/4/4");
+}
+
+/* Frames of moving noise through the whole network. */
+static double upscale_clip(bench *b, oasis_upscaler *u, int width, int height, int frames)
+{
+    oasis_status s = OASIS_OK;
+    double start = oas_now();
+    int sent = 0, got = 0;
+    while (s >= 0 && got < frames && !b->stopped) {
+        oasis_frame f;
+        s = oasis_upscaler_receive(u, &f);
+        if (s == OASIS_OK) {
+            got++;
+            oasis_frame_free(&f);
+        } else if (s == OASIS_AGAIN && sent < frames) {
+            s = oasis_frame_new(&f, width, height, false);
+            for (int i = 0; s == OASIS_OK && i < width * height * 3; i++)
+                f.rgb[i] = (float)((i / 3 + sent) % 97) / 96.f;
+            s = s == OASIS_OK ? oasis_upscaler_send(u, &f) : s;
+            sent++;
+        } else if (s == OASIS_AGAIN) {
+            s = oasis_upscaler_send(u, NULL);
+        }
+    }
+    if (s < 0) {
+        oas_fail(b->message, s, "%s", oasis_upscaler_message(u));
+        b->graph.status = s;
+        return -1;
+    }
+    return oas_now() - start;
+}
+
+static void bench_model(bench *b)
+{
+    enum { WIDTH = 320, HEIGHT = 180, FRAMES = 65 };
+    oasis_options o;
+    oasis_upscaler *u = NULL;
+    oasis_plan plan;
+    oasis_statistics done;
+    oasis_options_init(&o);
+    o.threads = oas_pool_workers(b->device->pool);
+    o.scene_cuts = false;
+    if (b->stopped)
+        return;
+    oasis_status s = oasis_upscaler_open(&u, b->model, &o, WIDTH, HEIGHT, b->message);
+    if (s < 0) {
+        b->graph.status = s;
+        return;
+    }
+    oasis_upscaler_plan(u, &plan);
+    double t = upscale_clip(b, u, WIDTH, HEIGHT, FRAMES);
+    oasis_upscaler_statistics(u, &done);
+    const char *type = plan.bf16 ? "bf16" : "fp32";
+    if (t > 0) {
+        double fps = FRAMES / t, rate = plan.flops_per_frame * fps;
+        report(b, (oasis_bench_row){"model", "model_720p_fps", "320 x 180 to 1280 x 720, network alone", type, "frames/s", fps,
+                                    rate * 1e-9});
+        report(b, (oasis_bench_row){"model", "model_720p_fraction", "the same", type, "of peak",
+                                    rate / b->peak[plan.bf16 ? OAS_BF16 : OAS_F32], rate * 1e-9});
+        report(b, (oasis_bench_row){"model", "predicted_over_measured_s", "time per frame, planned", type, "times",
+                                    plan.seconds_per_frame * fps, 0});
+        report(b, (oasis_bench_row){"model", "model_peak_bytes", "held by the upscaler", type, "bytes",
+                                    (double)done.peak_bytes, 0});
+    }
+    oasis_upscaler_close(&u);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(bench *b);
+} stages[] = {{"peak", bench_peak},           {"dense", bench_dense}, {"conv", bench_conv},
+              {"attention", bench_attention}, {"block", bench_block}, {"model", bench_model}};
+
+enum { N_STAGES = sizeof stages / sizeof *stages };
+
+const char *const *oasis_bench_stages(void)
+{
+    static const char *const names[] = {"peak", "dense", "conv", "attention", "block", "model", NULL};
+    _Static_assert(sizeof names / sizeof *names == N_STAGES + 1, "a name for each stage");
+    return names;
+}
+
+oasis_status oasis_bench(oasis_model *model, const char *stage, int threads, oasis_bench_fn *row, void *user,
+                         oasis_message *message)
+{
+    oasis_message unheard;
+    bench b = {.model = model, .row = row, .user = user, .message = message ? message : &unheard};
+    bool known = stage == NULL;
+    for (int i = 0; i < N_STAGES; i++)
+        known = known || strcmp(stage, stages[i].name) == 0;
+    if (!known)
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model", stage);
+    OAS_TRY(oas_device_new(&b.device, threads, message));
+    for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++)
+        b.peak[t] = oas_peak(b.device->level, t, b.device->pool);
+    for (int i = 0; i < N_STAGES && !b.stopped && b.graph.status >= 0; i++)
+        if (!stage || strcmp(stage, stages[i].name) == 0)
+            stages[i].run(&b);
+    oasis_status s = b.stopped ? oas_fail(message, OASIS_E_CANCELLED, "cancelled") : b.graph.status;
+    if (s < 0 && b.graph.message.text[0])
+        oas_fail(message, s, "%s", b.graph.message.text);
+    oas_arena_free(&b.graph.memory);
+    oas_device_free(&b.device);
+    return s;
+}
