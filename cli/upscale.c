@@ -218,6 +218,7 @@ static bool plan_only(run *r)
     oasis_status status = oasis_upscaler_open(&upscaler, r->model, &r->s.job.upscale, r->width, r->height, &r->message);
     if (status < 0)
         return failed(r, status, cli_exit_code(status));
+    oasis_upscaler_calibrate(upscaler);
     oasis_upscaler_plan(upscaler, &plan);
     oasis_upscaler_close(&upscaler);
     if (!r->report) {

@@ -286,7 +286,14 @@ static tensor *call_block(graph *g, void *arg)
 /* One block of Wan2.1-1.3B's width at 18,000 tokens, patch embedding and head included. */
 static void bench_block_one(bench *b, const char *kinds, const char *name, const char *detail)
 {
-    static const dit_config config = {16, 16, 1536, 8960, 12, 1, 1e-6f, 10000.f};
+    static const dit_config config = {.in_dim = 16,
+                                      .latent_channels = 16,
+                                      .dim = 1536,
+                                      .ffn_dim = 8960,
+                                      .heads = 12,
+                                      .layers = 1,
+                                      .eps = 1e-6f,
+                                      .rope_theta = 10000.f};
     oas_dtype type = best_type(b);
     parameter_set weights = {.create = true, .path = "bench"};
     route_layer route = {.heads = config.heads, .window = {3, 5, 5}};
@@ -363,6 +370,7 @@ static void bench_model(bench *b)
         b->graph.status = s;
         return;
     }
+    oasis_upscaler_calibrate(u);
     oasis_upscaler_plan(u, &plan);
     double t = upscale_clip(b, u, WIDTH, HEIGHT, FRAMES);
     oasis_upscaler_statistics(u, &done);

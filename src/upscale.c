@@ -19,6 +19,8 @@
  */
 #include "upscale.h"
 
+#include "cpu/peak.h"
+
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -33,6 +35,8 @@ struct oasis_upscaler {
     oasis_options options;
     upscale_sizes sizes;
     upscale_memory planned;
+    upscale_work work; /* per output frame */
+    double peak;       /* FLOP/s measured by oasis_upscaler_calibrate, or 0 */
     device *device;
     graph graph, exact; /* exact: fp32, for windows that were not finite; without an arena until then */
     oas_resizer *resizer, *alpha_resizer;
@@ -112,7 +116,7 @@ static oasis_status open_buffers(oasis_upscaler *u, oasis_message *message)
 static oasis_status open_upscaler(oasis_upscaler *u, int width, int height, oasis_message *message)
 {
     OAS_TRY(oas_device_new(&u->device, u->options.threads, message));
-    OAS_TRY(oas_upscale_plan(&u->sizes, &u->planned, u->model, u->device, &u->options, width, height, message));
+    OAS_TRY(oas_upscale_plan(&u->sizes, &u->planned, &u->work, u->model, u->device, &u->options, width, height, message));
     u->graph = (graph){.device = u->device,
                        .backend = u->device->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU,
                        .compute = u->sizes.compute,
@@ -314,8 +318,9 @@ static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents
     if (!g->memory.base) {
         upscale_sizes sizes = u->sizes;
         upscale_memory memory;
+        upscale_work work;
         sizes.compute = OAS_F32;
-        if (oas_upscale_measure(&sizes, &memory, u->model, u->device, &u->message) < 0)
+        if (oas_upscale_measure(&sizes, &memory, &work, u->model, u->device, &u->message) < 0)
             return NULL;
         *g = (graph){.device = u->device, .backend = u->graph.backend, .compute = OAS_F32, .cancel = &u->cancelled};
         if (!oas_arena_new(&g->memory, memory.arena)) {
@@ -608,6 +613,11 @@ void oasis_upscaler_cancel(oasis_upscaler *u)
     u->cancelled = true;
 }
 
+void oasis_upscaler_calibrate(oasis_upscaler *u)
+{
+    u->peak = oas_peak(u->device->level, u->sizes.compute, u->device->pool);
+}
+
 /* ---- what it says about itself -------------------------------------------------------------------------------------------- */
 
 void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
@@ -627,8 +637,8 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .weight_bytes = (int64_t)u->planned.weights,
                          .peak_bytes = (int64_t)oas_upscale_total(&u->planned),
                          .limit_bytes = oas_memory_limit(&u->options),
-                         .flops_per_frame = u->planned.flops};
-    plan->seconds_per_frame = oas_estimate_seconds(s, &u->planned, u->device);
+                         .flops_per_frame = u->work.dense + u->work.conv + u->work.attention};
+    plan->seconds_per_frame = oas_estimate_seconds(s, &u->work, u->device, u->peak);
 }
 
 static void add_stage(oasis_statistics *s, const char *name, double seconds, double flops)

@@ -30,9 +30,13 @@ typedef struct upscale_memory {
     size_t states;  /* the decoder's memory */
     size_t frames;  /* frames that wait, at most */
     size_t weights; /* prepared */
-    double flops;   /* per output frame, overlap included */
-    double pass_bytes;
 } upscale_memory;
+
+/* What an output frame costs, the overlap of windows included. */
+typedef struct upscale_work {
+    double dense, conv, attention; /* FLOPs */
+    double passes;                 /* bytes moved by everything else */
+} upscale_work;
 
 size_t oas_upscale_total(const upscale_memory *m);
 
@@ -41,15 +45,19 @@ size_t oas_upscale_total(const upscale_memory *m);
  * Fails with OASIS_E_ARGUMENT (an option or size out of range), OASIS_E_MEMORY (the smallest plan does not fit),
  * OASIS_E_UNSUPPORTED (bf16 asked for on a CPU without it).
  */
-oasis_status oas_upscale_plan(upscale_sizes *sizes, upscale_memory *memory, const oasis_model *model, device *d,
-                              const oasis_options *options, int width, int height, oasis_message *message);
+oasis_status oas_upscale_plan(upscale_sizes *sizes, upscale_memory *memory, upscale_work *work,
+                              const oasis_model *model, device *d, const oasis_options *options, int width, int height,
+                              oasis_message *message);
 
-/* The memory and FLOPs of sizes that are chosen. */
-oasis_status oas_upscale_measure(const upscale_sizes *sizes, upscale_memory *memory, const oasis_model *model, device *d,
-                                 oasis_message *message);
+/* The memory and work of sizes that are chosen. */
+oasis_status oas_upscale_measure(const upscale_sizes *sizes, upscale_memory *memory, upscale_work *work,
+                                 const oasis_model *model, device *d, oasis_message *message);
 
-/* Seconds per output frame, estimated. */
-double oas_estimate_seconds(const upscale_sizes *sizes, const upscale_memory *memory, const device *d);
+/*
+ * Seconds per output frame, estimated for a machine whose threads together do `peak` FLOP/s in the compute type; peak 0:
+ * the nominal figure of the level and of each thread.
+ */
+double oas_estimate_seconds(const upscale_sizes *sizes, const upscale_work *work, const device *d, double peak);
 
 /* Bytes options->memory stands for: its value, or 60 % of what the machine or cgroup has free. */
 int64_t oas_memory_limit(const oasis_options *options);

@@ -134,18 +134,34 @@ tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile)
     return a;
 }
 
-/* Runs shapes through one step and keeps the largest arena; returns its FLOPs, or below 0 after a failure. */
-static double plan_step(graph *g, upscale_memory *m, tensor *result)
+/* Adds what a graph counted, `times` over, and forgets it. */
+static void take_work(graph *g, upscale_work *work, double times)
 {
-    double flops = g->flops;
+    for (int i = 0; i < OAS_MAX_STAGES && g->stages[i].name; i++) {
+        const stage_time *s = &g->stages[i];
+        if (strcmp(s->name, "dense") == 0)
+            work->dense += times * s->flops;
+        else if (strcmp(s->name, "conv") == 0)
+            work->conv += times * s->flops;
+        else if (strcmp(s->name, "attention") == 0)
+            work->attention += times * s->flops;
+        else
+            work->passes += times * s->bytes;
+    }
+    memset(g->stages, 0, sizeof g->stages);
+}
+
+/* Ends one step of the plan: keeps the largest arena, adds its work `times` over.  False when it failed. */
+static bool plan_step(graph *g, upscale_memory *m, upscale_work *work, double times, const tensor *result)
+{
     if (!result || g->status < 0)
-        return -1;
+        return false;
     if (g->memory.peak > m->arena)
         m->arena = g->memory.peak;
-    g->flops = 0;
     g->memory.peak = 0;
+    take_work(g, work, times);
     oas_graph_reset(g);
-    return flops;
+    return true;
 }
 
 /* Where a group's frames are wanted at their size: the pixels of a group of frames. */
@@ -154,38 +170,38 @@ static tensor *pixels_of(graph *g, int64_t frames, int64_t height, int64_t width
     return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, height, width, 3));
 }
 
-static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, const oasis_model *model)
+static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model,
+                      int tile)
 {
-    const model_config *c = &model->file.config;
-    tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
-    double project = plan_step(g, m, oas_project(g, model, pixels, false));
-    tensor *window = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window, c->in_dim));
-    double restore = plan_step(g, m, oas_restore(g, model, window));
-    double decode = 0;
-    m->states = 0;
-    for (int i = 0; i < s->tile_rows * s->tile_columns; i++) {
-        tile_area a = oas_upscale_tile(s, model->decoder.kind->halo, i);
-        decoder_state state = {.started = true};
-        pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
-        tensor *part = pixels;
-        if (s->tile_rows * s->tile_columns > 1) {
-            pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width); /* the whole result */
-            part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
-        }
-        tensor *z = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, c->latent_channels));
-        tensor *result = oas_decode(g, model, &state, z, part);
-        pixels_of(g, 1, s->out_height, s->out_width); /* the upscaled frame, for colour and strength */
-        double flops = plan_step(g, m, result);
-        m->states += state.bytes;
-        oas_state_free(&state);
-        decode = flops < 0 || decode < 0 ? -1 : decode + flops;
+    tile_area a = oas_upscale_tile(s, model->decoder.kind->halo, tile);
+    decoder_state state = {.started = true};
+    tensor *part = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    if (s->tile_rows * s->tile_columns > 1) {
+        pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width); /* the whole result */
+        part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
     }
-    if (project < 0 || restore < 0 || decode < 0)
-        return false;
-    int fresh = s->window_latents - s->shared_latents;
-    double windows = (double)s->rows.count * s->columns.count;
-    m->flops = (project + decode + restore * windows / fresh) / OAS_LATENT_FRAMES;
-    return true;
+    tensor *z = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, model->file.config.latent_channels));
+    tensor *result = oas_decode(g, model, &state, z, part);
+    pixels_of(g, 1, s->out_height, s->out_width); /* the upscaled frame, for colour and strength */
+    m->states += state.bytes;
+    oas_state_free(&state);
+    return plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, result);
+}
+
+static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work,
+                          const oasis_model *model)
+{
+    tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    bool ok = plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, oas_project(g, model, pixels, false));
+    tensor *window = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window,
+                                                       model->file.config.in_dim));
+    double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
+    ok = ok && plan_step(g, m, work, windows / OAS_LATENT_FRAMES, oas_restore(g, model, window));
+    for (int i = 0; ok && i < s->tile_rows * s->tile_columns; i++)
+        ok = plan_tile(g, s, m, work, model, i);
+    /* Upscaling twice, and the finished frame. */
+    work->passes += 3. * (double)s->padded_width * s->padded_height * 3 * sizeof(float);
+    return ok;
 }
 
 static size_t picture_bytes(int64_t width, int64_t height)
@@ -210,15 +226,16 @@ static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_
     }
 }
 
-oasis_status oas_upscale_measure(const upscale_sizes *s, upscale_memory *m, const oasis_model *model, device *d,
-                                 oasis_message *message)
+oasis_status oas_upscale_measure(const upscale_sizes *s, upscale_memory *m, upscale_work *work,
+                                 const oasis_model *model, device *d, oasis_message *message)
 {
     *m = (upscale_memory){0};
+    *work = (upscale_work){0};
     graph g = {.device = d, .backend = d->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU, .compute = s->compute, .planning = true};
     oas_arena_count(&g.memory);
     if (!oas_arena_new(&g.headers, 4 << 20))
         return oas_fail_memory(message, 4 << 20, "the plan");
-    bool ok = plan_networks(&g, s, m, model);
+    bool ok = plan_networks(&g, s, m, work, model);
     oas_arena_free(&g.headers);
     plan_buffers(s, m, model);
     return ok ? OASIS_OK : oas_fail(message, g.status, "%s", g.message.text);
@@ -235,8 +252,8 @@ static oasis_status choose_dtype(upscale_sizes *s, const oasis_options *o, const
     return OASIS_OK;
 }
 
-oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, const oasis_model *model, device *d,
-                              const oasis_options *o, int width, int height, oasis_message *message)
+oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model,
+                              device *d, const oasis_options *o, int width, int height, oasis_message *message)
 {
     *s = (upscale_sizes){.in_width = width, .in_height = height, .tile_rows = 1, .tile_columns = 1};
     OAS_TRY(choose_dtype(s, o, d, message));
@@ -244,7 +261,7 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, const oasis_m
     OAS_TRY(choose_windows(s, o, message));
     int64_t limit = oas_memory_limit(o);
     for (;;) {
-        OAS_TRY(oas_upscale_measure(s, m, model, d, message));
+        OAS_TRY(oas_upscale_measure(s, m, work, model, d, message));
         if ((int64_t)oas_upscale_total(m) <= limit)
             return OASIS_OK;
         /* The longer side of a tile is cut next, as long as tiles stay larger than their halos. */
@@ -263,15 +280,20 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, const oasis_m
                     (double)limit / 1048576.);
 }
 
-double oas_estimate_seconds(const upscale_sizes *s, const upscale_memory *m, const device *d)
+double oas_estimate_seconds(const upscale_sizes *s, const upscale_work *work, const device *d, double peak)
 {
-    /* FLOP/s of one core that the network reaches on the reference machine, by level; doc/speed.md. */
-    static const double reached[OAS_LEVELS] = {[OAS_LEVEL_C] = 0.5e9,
-                                               [OAS_LEVEL_AVX2] = 60e9,
-                                               [OAS_LEVEL_AVX512] = 110e9,
-                                               [OAS_LEVEL_AVX512BF16] = 220e9};
+    /* FLOP/s of a core at its peak on the reference machine (doc/speed.md), and what the stages reach of it. */
+    static const double nominal[OAS_LEVELS] = {[OAS_LEVEL_C] = 2e9,
+                                               [OAS_LEVEL_AVX2] = 130e9,
+                                               [OAS_LEVEL_AVX512] = 260e9,
+                                               [OAS_LEVEL_AVX512BF16] = 520e9};
+    const double of_dense = 0.72, of_conv = 0.80, of_attention = 0.50, bytes_per_flop = 0.025;
     oas_cpu_level level = d->level;
     if (s->compute == OAS_F32 && level == OAS_LEVEL_AVX512BF16)
         level = OAS_LEVEL_AVX512;
-    return m->flops / (reached[level] * oas_pool_workers(d->pool));
+    if (peak <= 0)
+        peak = nominal[level] * oas_pool_workers(d->pool);
+    return (work->dense / of_dense + work->conv / of_conv + work->attention / of_attention +
+            work->passes / bytes_per_flop) /
+           peak;
 }

@@ -218,8 +218,11 @@ typedef struct oasis_plan {
     int64_t peak_bytes;                         /* everything the upscaler holds at its peak, weights included */
     int64_t limit_bytes;                        /* what `memory` allows */
     double flops_per_frame;                     /* multiply and add counted as two */
-    double seconds_per_frame;                   /* estimate on this machine */
+    double seconds_per_frame;                   /* estimate; nominal until oasis_upscaler_calibrate */
 } oasis_plan;
+
+/* Measures this machine for about a quarter of a second, so that the plan's time is its own. */
+OASIS_API void oasis_upscaler_calibrate(oasis_upscaler *upscaler);
 
 OASIS_API void oasis_upscaler_plan(const oasis_upscaler *upscaler, oasis_plan *plan);
 

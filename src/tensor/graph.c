@@ -140,6 +140,14 @@ static oasis_status run_reference(graph *g, node *n)
     return OASIS_OK;
 }
 
+static double bytes_moved(const node *n)
+{
+    double bytes = (double)oas_bytes(n->out);
+    for (int i = 0; i < n->op->n_in; i++)
+        bytes += n->in[i] ? (double)oas_bytes(n->in[i]) : 0;
+    return bytes;
+}
+
 static oasis_status run(graph *g, node *n)
 {
     op_fn *fast = n->op->forward[OAS_CPU];
@@ -158,6 +166,7 @@ static oasis_status run(graph *g, node *n)
     double flops = n->op->flops ? n->op->flops(n) : 0;
     stage_time *stage = oas_graph_stage(g, n->op->stage);
     stage->flops += flops;
+    stage->bytes += bytes_moved(n);
     stage->seconds += g->planning ? 0 : oas_now() - start;
     g->flops += flops;
     oas_arena_release(&g->memory, mark);

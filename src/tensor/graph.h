@@ -95,6 +95,7 @@ enum { OAS_MAX_STAGES = 16 };
 typedef struct stage_time {
     const char *name;
     double seconds, flops;
+    double bytes; /* read and written by its ops, each input and output counted once */
 } stage_time;
 
 struct graph {
