@@ -10,7 +10,8 @@ void oas_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t block
     uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]}, k[2] = {key[0], key[1]};
     for (int round = 0; round < 10; round++) {
         uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
-        uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ k[1], (uint32_t)a};
+        uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ k[1],
+                            (uint32_t)a};
         for (int i = 0; i < 4; i++)
             c[i] = next[i];
         k[0] += 0x9E3779B9u;
@@ -70,15 +71,16 @@ int oas_rng_choice(oas_rng *rng, const double *weights, int n)
 uint64_t oas_rng_derive(uint64_t seed, uint64_t part)
 {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    const uint32_t counter[4] = {(uint32_t)part, (uint32_t)(part >> 32), 0x64657269, 0xFFFFFFFF}; /* a stream of its own */
+    const uint32_t counter[4] = {(uint32_t)part, (uint32_t)(part >> 32), 0x64657269,
+                                 0xFFFFFFFF}; /* a stream of its own */
     uint32_t block[4];
     oas_philox(counter, key, block);
     return block[0] | (uint64_t)block[1] << 32;
 }
 
-/* ---- normal -------------------------------------------------------------------------------------------------------- */
+/* ---- normal ------------------------------------------------------------------------------------------------------ */
 
-/* ln x for x in (0, 1), to 1e-15: x = 2^e m with m in [0.7, 1.4), and ln m = 2 artanh((m - 1) / (m + 1)) as a series. */
+/* ln x for x in (0, 1), to 1e-15: x = 2^e m with m in [0.7, 1.4), ln m = 2 artanh((m - 1) / (m + 1)) as a series. */
 static double natural_log(double x)
 {
     int e;
@@ -108,7 +110,7 @@ double oas_rng_normal(oas_rng *rng)
     return q < 0 ? -x : x;
 }
 
-/* ---- Poisson ------------------------------------------------------------------------------------------------------- */
+/* ---- Poisson ----------------------------------------------------------------------------------------------------- */
 
 static const double UNLIKELY = 1e-14;
 

@@ -1,7 +1,7 @@
 /*
- * Random numbers by counting: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011).  A block of four words is a function of
- * a key and a counter, so any number can be had without those before it, and the result does not depend on who draws
- * when.  The key is the seed; the counter is (index, lane, frame, stream):
+ * Random numbers by counting: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011).  A block of four words is a function
+ * of a key and a counter, so any number can be had without those before it, and the result does not depend on who
+ * draws when.  The key is the seed; the counter is (index, lane, frame, stream):
  *
  *     stream  what the numbers are for: one number per use
  *     frame   of the clip, or any other count
@@ -49,8 +49,8 @@ double oas_rng_normal(oas_rng *rng);
 uint64_t oas_rng_derive(uint64_t seed, uint64_t part);
 
 /*
- * Poisson numbers of one mean, 0 to 1e6, by a table of the cumulated distribution over all values more likely than 1e-14
- * of the most likely one.
+ * Poisson numbers of one mean, 0 to 1e6, by a table of the cumulated distribution over all values more likely than
+ * 1e-14 of the most likely one.
  */
 typedef struct oas_poisson {
     int first, n;      /* the table is for first .. first+n-1 */

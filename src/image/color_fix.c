@@ -26,14 +26,14 @@ size_t oas_color_fix_scratch(oasis_color_fix kind, int width, int height, const 
     return (size_t)slabs_of(height) * 12 * (sizeof(double) / sizeof(float));
 }
 
-/* ---- wavelet ------------------------------------------------------------------------------------------------------- */
+/* ---- wavelet ----------------------------------------------------------------------------------------------------- */
 
 struct wavelet {
     int width, height, distance; /* of the taps, pixels */
     const float *in;
     float *out;
-    float *rows;  /* [workers][width*3] */
-    float *rgb;   /* set at the last level: the blurred row is added here */
+    float *rows; /* [workers][width*3] */
+    float *rgb;  /* set at the last level: the blurred row is added here */
 };
 
 /* out = (in shifted left + 2 in + in shifted right) / 4, shifts clamped at the ends of the row. */
@@ -85,7 +85,7 @@ static void fix_wavelet(oas_pool *pool, int width, int height, float *rgb, const
     }
 }
 
-/* ---- AdaIN --------------------------------------------------------------------------------------------------------- */
+/* ---- AdaIN ------------------------------------------------------------------------------------------------------- */
 
 struct adain {
     int width, height;

@@ -26,7 +26,7 @@ struct oas_resizer {
     float *mid; /* [in_height][padded_width][channels] */
 };
 
-/* ---- tables -------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 static double cubic(double x, double a)
 {
@@ -87,7 +87,7 @@ static bool axis_new(struct axis *axis, const oas_resize_spec *s, int in, int ou
     return true;
 }
 
-/* ---- making -------------------------------------------------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------------------------------------------------ */
 
 /* Replaces "no padding" by the sizes; false when something is out of range. */
 static bool spec_complete(oas_resize_spec *s)
@@ -120,11 +120,12 @@ oasis_status oas_resizer_new(oas_resizer **resizer, const oas_resize_spec *spec,
 {
     oas_resize_spec s = *spec;
     if (!spec_complete(&s))
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "resize: cannot make %dx%d (padded to %dx%d) from %dx%d with %d channels, filter %d, a %g; sides "
-                        "are 1 to %d, the padded size is at least the picture's, channels 1 to %d, a is -2 to 0",
-                        s.out_width, s.out_height, s.padded_width, s.padded_height, s.in_width, s.in_height, s.channels,
-                        (int)s.filter, s.a, MAX_SIDE, MAX_CHANNELS);
+        return oas_fail(
+            message, OASIS_E_ARGUMENT,
+            "resize: cannot make %dx%d (padded to %dx%d) from %dx%d with %d channels, filter %d, a %g; sides "
+            "are 1 to %d, the padded size is at least the picture's, channels 1 to %d, a is -2 to 0",
+            s.out_width, s.out_height, s.padded_width, s.padded_height, s.in_width, s.in_height, s.channels,
+            (int)s.filter, s.a, MAX_SIDE, MAX_CHANNELS);
     oas_resizer *r = oas_alloc(1, sizeof *r);
     if (r) {
         r->spec = s;
@@ -153,7 +154,7 @@ void oas_resizer_free(oas_resizer **resizer)
     *resizer = NULL;
 }
 
-/* ---- a frame ------------------------------------------------------------------------------------------------------- */
+/* ---- a frame ----------------------------------------------------------------------------------------------------- */
 
 struct pass {
     const oas_resizer *r;

@@ -28,7 +28,7 @@ typedef struct oas_resize_spec {
     int padded_width, padded_height; /* of the output buffer, at least the output's; 0 = no padding */
     int channels;                    /* interleaved: 3, 1, any number from 1 to 16 */
     oas_filter filter;
-    double a;                        /* of bicubic, -2 to 0: usually -0.75 or -0.5; else unused */
+    double a; /* of bicubic, -2 to 0: usually -0.75 or -0.5; else unused */
 } oas_resize_spec;
 
 typedef struct oas_resizer oas_resizer;

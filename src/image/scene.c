@@ -18,8 +18,8 @@ enum {
 };
 
 /*
- * Chosen on 36 clips cut into pieces, plain, at a quarter of their frame rate, strongly compressed, noisy, flickering by
- * 10 % and shaken by 5 % of the width: all 107 cuts between clips lie at least 0.12 above the threshold, no other frame
+ * Chosen on 36 clips cut into pieces, plain, at a quarter of their frame rate, strongly compressed, noisy, flickering
+ * by 10 % and shaken by 5 % of the width: all 107 cuts between clips lie at least 0.12 above the threshold, no other frame
  * lies above it.  A cut shows a residual of 0.52 to 1.1 and a colour distance of 0.05 to 0.38; 99 % of the other frames
  * are below 0.55 and 0.03.
  */
@@ -43,8 +43,12 @@ struct oas_scene {
 
 static oas_resize_spec spec_of(int width, int height)
 {
-    return (oas_resize_spec){.in_width = width, .in_height = height, .out_width = WIDTH, .out_height = HEIGHT,
-                             .channels = 3, .filter = OAS_FILTER_AREA};
+    return (oas_resize_spec){.in_width = width,
+                             .in_height = height,
+                             .out_width = WIDTH,
+                             .out_height = HEIGHT,
+                             .channels = 3,
+                             .filter = OAS_FILTER_AREA};
 }
 
 size_t oas_scene_bytes(int width, int height)
@@ -81,7 +85,7 @@ oas_scene_figures oas_scene_last(const oas_scene *scene)
     return scene->figures;
 }
 
-/* ---- thumbnails ---------------------------------------------------------------------------------------------------- */
+/* ---- thumbnails -------------------------------------------------------------------------------------------------- */
 
 static float clamped(float x)
 {
@@ -115,7 +119,7 @@ static double colour_distance(const struct thumbnail *a, const struct thumbnail 
     return sum / (3 * BINS);
 }
 
-/* ---- block search -------------------------------------------------------------------------------------------------- */
+/* ---- block search ------------------------------------------------------------------------------------------------ */
 
 static void block_copy(const struct thumbnail *t, int x, int y, float out[BLOCK * BLOCK])
 {
@@ -168,7 +172,7 @@ static double residual(const struct thumbnail *a, const struct thumbnail *b)
     return left / (contrast + CONTRAST_FLOOR * WIDTH * HEIGHT);
 }
 
-/* ---- deciding ------------------------------------------------------------------------------------------------------ */
+/* ---- deciding ---------------------------------------------------------------------------------------------------- */
 
 /* How restless the frames just before were: the mean of the upper half of their scores. */
 static double restlessness(const double past[HISTORY])

@@ -61,7 +61,8 @@ static float *wavelet(const float *rgb, const float *reference, int width, int h
     return out;
 }
 
-static float *fixed(oasis_color_fix kind, oas_pool *pool, const float *rgb, const float *reference, int width, int height)
+static float *fixed(oasis_color_fix kind, oas_pool *pool, const float *rgb, const float *reference, int width,
+                    int height)
 {
     size_t n = (size_t)width * (size_t)height * 3;
     float *out = malloc(n * sizeof *out);
@@ -114,7 +115,8 @@ static void test_adain(void **unused)
                 variance[k] += pow((double)of[k][i * 3 + c] - mean[k], 2) / N;
         }
         for (int i = 0; i < N; i++) {
-            double want = ((double)rgb[i * 3 + c] - mean[0]) / sqrt(variance[0] + 1e-5) * sqrt(variance[1] + 1e-5) + mean[1];
+            double want =
+                ((double)rgb[i * 3 + c] - mean[0]) / sqrt(variance[0] + 1e-5) * sqrt(variance[1] + 1e-5) + mean[1];
             worst = fmax(worst, fabs(want - (double)got[i * 3 + c]));
         }
         assert_true(worst <= TOLERANCE);

@@ -15,7 +15,7 @@
 static const double TOLERANCE = 4e-6;
 static const double MUTATION = 1e-3;
 
-/* ---- the definition ------------------------------------------------------------------------------------------------ */
+/* ---- the definition ---------------------------------------------------------------------------------------------- */
 
 static double kernel(oas_filter filter, double a, double x)
 {
@@ -66,7 +66,7 @@ static float *direct_all(const oas_resize_spec *s, const float *in, float scale,
     return out;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 enum { GUARD = 16 };
 static const float GUARD_VALUE = 12345.f;
@@ -127,8 +127,15 @@ static void test_mutations(void **unused)
 {
     (void)unused;
     uint32_t state = 7;
-    oas_resize_spec s = {.in_width = 15, .in_height = 9, .out_width = 37, .out_height = 31, .padded_width = 37,
-                         .padded_height = 31, .channels = 3, .filter = OAS_FILTER_BICUBIC, .a = -0.75};
+    oas_resize_spec s = {.in_width = 15,
+                         .in_height = 9,
+                         .out_width = 37,
+                         .out_height = 31,
+                         .padded_width = 37,
+                         .padded_height = 31,
+                         .channels = 3,
+                         .filter = OAS_FILTER_BICUBIC,
+                         .a = -0.75};
     float *in = random_picture(&state, 15 * 9 * 3);
     float *got = resized(&s, NULL, in, 1, 0);
     float *centre = direct_all(&s, in, 1, 0, 0);
@@ -148,15 +155,29 @@ static void test_identities(void **unused)
     (void)unused;
     uint32_t state = 3;
     for (int filter = 0; filter < 3; filter++) {
-        oas_resize_spec s = {.in_width = 19, .in_height = 7, .out_width = 19, .out_height = 7, .padded_width = 19,
-                             .padded_height = 7, .channels = 3, .filter = (oas_filter)filter, .a = -0.75};
+        oas_resize_spec s = {.in_width = 19,
+                             .in_height = 7,
+                             .out_width = 19,
+                             .out_height = 7,
+                             .padded_width = 19,
+                             .padded_height = 7,
+                             .channels = 3,
+                             .filter = (oas_filter)filter,
+                             .a = -0.75};
         float *in = random_picture(&state, 19 * 7 * 3);
         float *out = resized(&s, NULL, in, 1, 0);
         assert_memory_equal(in, out, 19 * 7 * 3 * sizeof *in);
         free(in);
         free(out);
-        oas_resize_spec one = {.in_width = 1, .in_height = 1, .out_width = 5, .out_height = 3, .padded_width = 16,
-                               .padded_height = 16, .channels = 3, .filter = (oas_filter)filter, .a = -0.75};
+        oas_resize_spec one = {.in_width = 1,
+                               .in_height = 1,
+                               .out_width = 5,
+                               .out_height = 3,
+                               .padded_width = 16,
+                               .padded_height = 16,
+                               .channels = 3,
+                               .filter = (oas_filter)filter,
+                               .a = -0.75};
         const float colour[3] = {0.25f, 0.5f, 1.f};
         out = resized(&one, NULL, colour, 1, 0);
         for (size_t i = 0; i < 16 * 16 * 3; i++)
@@ -169,8 +190,15 @@ static void test_threads(void **unused)
 {
     (void)unused;
     uint32_t state = 5;
-    oas_resize_spec s = {.in_width = 61, .in_height = 47, .out_width = 200, .out_height = 150, .padded_width = 208,
-                         .padded_height = 160, .channels = 3, .filter = OAS_FILTER_BICUBIC, .a = -0.75};
+    oas_resize_spec s = {.in_width = 61,
+                         .in_height = 47,
+                         .out_width = 200,
+                         .out_height = 150,
+                         .padded_width = 208,
+                         .padded_height = 160,
+                         .channels = 3,
+                         .filter = OAS_FILTER_BICUBIC,
+                         .a = -0.75};
     float *in = random_picture(&state, 61 * 47 * 3);
     float *alone = resized(&s, NULL, in, 2, -1);
     for (int threads = 1; threads <= 5; threads += 2) {
@@ -188,8 +216,13 @@ static void test_threads(void **unused)
 static void test_refusals(void **unused)
 {
     (void)unused;
-    const oas_resize_spec good = {.in_width = 4, .in_height = 4, .out_width = 8, .out_height = 8, .channels = 3,
-                                  .filter = OAS_FILTER_BICUBIC, .a = -0.75};
+    const oas_resize_spec good = {.in_width = 4,
+                                  .in_height = 4,
+                                  .out_width = 8,
+                                  .out_height = 8,
+                                  .channels = 3,
+                                  .filter = OAS_FILTER_BICUBIC,
+                                  .a = -0.75};
     oas_resizer *r = NULL;
     oas_resize_spec bad[6] = {good, good, good, good, good, good};
     bad[0].in_width = 0;
@@ -211,8 +244,8 @@ static void test_refusals(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formula),    cmocka_unit_test(test_mutations), cmocka_unit_test(test_identities),
-        cmocka_unit_test(test_threads),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_formula), cmocka_unit_test(test_mutations), cmocka_unit_test(test_identities),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

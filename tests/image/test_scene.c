@@ -19,7 +19,8 @@ static float bump(uint32_t seed, double x, double y)
     u = u * u * (3 - 2 * u);
     v = v * v * (3 - 2 * v);
     for (int k = 0; k < 4; k++) {
-        uint32_t h = seed * 2654435761u + (uint32_t)(int)(fx + k % 2) * 374761393u + (uint32_t)(int)(fy + k / 2) * 668265263u;
+        uint32_t h =
+            seed * 2654435761u + (uint32_t)(int)(fx + k % 2) * 374761393u + (uint32_t)(int)(fy + k / 2) * 668265263u;
         h = (h ^ (h >> 13)) * 1274126177u;
         corner[k] = (double)((h ^ (h >> 16)) & 0xffff) / 65535;
     }
