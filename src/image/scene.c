@@ -19,8 +19,8 @@ enum {
 
 /*
  * Chosen on 36 clips cut into pieces, plain, at a quarter of their frame rate, strongly compressed, noisy, flickering
- * by 10 % and shaken by 5 % of the width: all 107 cuts between clips lie at least 0.12 above the threshold, no other frame
- * lies above it.  A cut shows a residual of 0.52 to 1.1 and a colour distance of 0.05 to 0.38; 99 % of the other frames
+ * by 10 % and shaken by 5 % of the width: all 107 cuts between clips lie at least 0.12 above the threshold, no other
+ * frame lies above it.  A cut shows a residual of 0.52 to 1.1 and a colour distance of 0.05 to 0.38; 99 % of the other frames
  * are below 0.55 and 0.03.
  */
 static const double COLOUR_WEIGHT = 2, COLOUR_LIMIT = 0.15, BASE = 0.55, SLOPE = 0.4;
