@@ -60,7 +60,6 @@ typedef struct run {
     oasis_model *model;
     char model_path[PATH_SIZE];
     bool has_media; /* false while the input is unknown: standard input */
-    int width, height;
     int64_t frames; /* expected, 0 where unknown */
     json_t *report; /* NULL without --json */
     oasis_status status;
@@ -145,8 +144,6 @@ static bool look_at_input(run *r)
         return failed(r, status, status == OASIS_E_ARGUMENT ? EXIT_USAGE : EXIT_INPUT);
     oasis_reader_info(reader, &info);
     r->has_media = true;
-    r->width = info.width;
-    r->height = info.height;
     r->frames = expected_frames(&info, &job->read);
     if (r->report) {
         json_t *media = cli_json_media(&info);
@@ -202,8 +199,9 @@ static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
     fprintf(to, "decoder:  %d %s\n", p->tiles, p->tiles == 1 ? "tile: whole frames" : "tiles per frame");
     fprintf(to, "compute:  %s, %d threads, %sFLOP per frame\n", p->bf16 ? "bf16" : "fp32", p->threads,
             cli_count(p->flops_per_frame).text);
-    fprintf(to, "memory:   %s at the peak, of these %s weights; limit %s\n", cli_bytes(p->peak_bytes).text,
-            cli_bytes(p->weight_bytes).text, cli_bytes(p->limit_bytes).text);
+    fprintf(to, "memory:   %s at the peak, of these %s weights, %s for reading and writing; limit %s\n",
+            cli_bytes(p->peak_bytes).text, cli_bytes(p->weight_bytes).text, cli_bytes(p->reserved_bytes).text,
+            cli_bytes(p->limit_bytes).text);
     fprintf(to, "time:     about %s per frame", cli_duration(p->seconds_per_frame).text);
     if (frames > 0)
         fprintf(to, ", %s for %lld frames (%sFLOP)", cli_duration(p->seconds_per_frame * (double)frames).text,
@@ -213,14 +211,10 @@ static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
 
 static bool plan_only(run *r)
 {
-    oasis_upscaler *upscaler = NULL;
     oasis_plan plan;
-    oasis_status status = oasis_upscaler_open(&upscaler, r->model, &r->s.job.upscale, r->width, r->height, &r->message);
+    oasis_status status = oasis_plan_file(r->model, &r->s.job, &plan, &r->message);
     if (status < 0)
         return failed(r, status, cli_exit_code(status));
-    oasis_upscaler_calibrate(upscaler);
-    oasis_upscaler_plan(upscaler, &plan);
-    oasis_upscaler_close(&upscaler);
     if (!r->report) {
         print_plan(&plan, r->frames, stdout);
         return true;

@@ -635,7 +635,8 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .bf16 = s->compute == OAS_BF16,
                          .threads = oas_pool_workers(u->device->pool),
                          .weight_bytes = (int64_t)u->planned.weights,
-                         .peak_bytes = (int64_t)oas_upscale_total(&u->planned),
+                         .peak_bytes = (int64_t)oas_upscale_total(&u->planned) + u->options.memory_reserved,
+                         .reserved_bytes = u->options.memory_reserved,
                          .limit_bytes = oas_memory_limit(&u->options),
                          .flops_per_frame = u->work.dense + u->work.conv + u->work.attention};
     plan->seconds_per_frame = oas_estimate_seconds(s, &u->work, u->device, u->peak);

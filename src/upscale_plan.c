@@ -226,6 +226,16 @@ static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_
     }
 }
 
+oasis_status oasis_output_size(const oasis_options *options, int width, int height, int *output_width, int *output_height,
+                               oasis_message *message)
+{
+    upscale_sizes s = {.in_width = width, .in_height = height};
+    OAS_TRY(choose_output(&s, options, message));
+    *output_width = s.out_width;
+    *output_height = s.out_height;
+    return OASIS_OK;
+}
+
 oasis_status oas_upscale_measure(const upscale_sizes *s, upscale_memory *m, upscale_work *work,
                                  const oasis_model *model, device *d, oasis_message *message)
 {
@@ -262,7 +272,7 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
     int64_t limit = oas_memory_limit(o);
     for (;;) {
         OAS_TRY(oas_upscale_measure(s, m, work, model, d, message));
-        if ((int64_t)oas_upscale_total(m) <= limit)
+        if ((int64_t)oas_upscale_total(m) + o->memory_reserved <= limit)
             return OASIS_OK;
         /* The longer side of a tile is cut next, as long as tiles stay larger than their halos. */
         int tall = s->grid_height / s->tile_rows, wide = s->grid_width / s->tile_columns;
@@ -276,7 +286,7 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
     return oas_fail(message, OASIS_E_MEMORY,
                     "%dx%d needs %.0f MiB even in %d tiles, and %.0f MiB are allowed; give more with --mem, or ask for a "
                     "smaller output",
-                    s->out_width, s->out_height, (double)oas_upscale_total(m) / 1048576., s->tile_rows * s->tile_columns,
+                    s->out_width, s->out_height, (double)((int64_t)oas_upscale_total(m) + o->memory_reserved) / 1048576., s->tile_rows * s->tile_columns,
                     (double)limit / 1048576.);
 }
 

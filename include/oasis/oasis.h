@@ -159,9 +159,17 @@ typedef struct oasis_options {
     int window_frames;  /* frames a window of the transformer spans: 4n+1, or 0 = as planned */
     int window_size;    /* side of that window in output pixels, a multiple of 16, or 0 = as planned */
     bool scene_cuts;    /* restart the network's memory where the picture changes at once; default true */
+    int64_t memory_reserved; /* bytes of `memory` that the caller uses itself, for decoding and encoding; default 0 */
 } oasis_options;
 
 OASIS_API void oasis_options_init(oasis_options *options);
+
+/*
+ * The output size for an input of width x height.  Fails with OASIS_E_ARGUMENT when the options and the size do not make
+ * an enlargement of 1 to 8.
+ */
+OASIS_API oasis_status oasis_output_size(const oasis_options *options, int width, int height, int *output_width,
+                                         int *output_height, oasis_message *message);
 
 /* ---- upscaling ---------------------------------------------------------------------------------------------------- */
 
@@ -215,8 +223,9 @@ typedef struct oasis_plan {
     bool bf16;                                  /* computed in bf16, else fp32 */
     int threads;
     int64_t weight_bytes;                       /* prepared weights */
-    int64_t peak_bytes;                         /* everything the upscaler holds at its peak, weights included */
+    int64_t peak_bytes;                         /* everything held at the peak: weights, and what was reserved, included */
     int64_t limit_bytes;                        /* what `memory` allows */
+    int64_t reserved_bytes;                     /* of the peak: what the caller reserved for itself */
     double flops_per_frame;                     /* multiply and add counted as two */
     double seconds_per_frame;                   /* estimate; nominal until oasis_upscaler_calibrate */
 } oasis_plan;

@@ -147,6 +147,13 @@ typedef struct oasis_job_result {
 } oasis_job_result;
 
 /*
+ * What oasis_upscale_file would do, without writing anything: opens the input, plans, measures the machine for a quarter
+ * of a second.  The plan's memory includes what decoding and encoding take.
+ */
+OASIS_API oasis_status oasis_plan_file(oasis_model *model, const oasis_job *job, oasis_plan *plan,
+                                       oasis_message *message);
+
+/*
  * Reads, upscales and writes; the three overlap.  On any failure, or when `progress` says stop, no output appears and
  * what was under its name before is untouched.
  *   progress, result, message  may be NULL

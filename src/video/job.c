@@ -222,6 +222,40 @@ static void wait_and_tell(job_state *s, oasis_progress_fn *progress, void *user)
 
 /* ---- running ------------------------------------------------------------------------------------------------------ */
 
+/* Frames between the upscaler and the writer, for frames of that size. */
+static int places_out(int width, int height)
+{
+    int64_t places = queue_bytes / ((int64_t)width * height * 3 * (int64_t)sizeof(float));
+    return places < 1 ? 1 : places > PLACES_OUT_MAX ? PLACES_OUT_MAX : (int)places;
+}
+
+/*
+ * What reading and writing take: the queues, the decoder's and the encoder's pictures, the libraries themselves.  An
+ * encoder that looks ahead holds some fifty pictures; libx264's medium preset was measured at 200 bytes a pixel, half of
+ * that with an encoder that codes each picture alone.
+ */
+static int64_t media_bytes(const oasis_job *job, int width, int height, int out_width, int out_height)
+{
+    enum { LIBRARIES = 30 << 20, FRAME = 3 * sizeof(float), DECODER = 24, ALONE = 30, AHEAD = 200, AHEAD_LONG = 400 };
+    const char *codec = job->write.codec ? job->write.codec : "libx264";
+    int64_t each = strcmp(codec, "libx264") == 0                                             ? AHEAD
+                   : strcmp(codec, "libx265") == 0 || strcmp(codec, "libsvtav1") == 0 ? AHEAD_LONG
+                                                                                            : ALONE;
+    int64_t in = (int64_t)width * height, out = (int64_t)out_width * out_height;
+    return LIBRARIES + in * (DECODER + FRAME * (PLACES_IN + 2)) +
+           out * (each + FRAME * (places_out(out_width, out_height) + 2));
+}
+
+static oasis_status open_upscaler(oasis_upscaler **upscaler, oasis_model *model, const oasis_job *job, int width,
+                                  int height, oasis_message *message)
+{
+    oasis_options options = job->upscale;
+    int out_width, out_height;
+    OAS_TRY(oasis_output_size(&options, width, height, &out_width, &out_height, message));
+    options.memory_reserved += media_bytes(job, width, height, out_width, out_height);
+    return oasis_upscaler_open(upscaler, model, &options, width, height, message);
+}
+
 static oasis_status open_all(job_state *s, oasis_model *model, oasis_plan *plan, oasis_message *message)
 {
     const oasis_job *job = s->job;
@@ -230,7 +264,7 @@ static oasis_status open_all(job_state *s, oasis_model *model, oasis_plan *plan,
         return oas_media_fail(message, OASIS_E_ARGUMENT, "no %s was named", job->input ? "output" : "input");
     OAS_TRY(oasis_reader_open(&s->reader, job->input, &job->read, message));
     oasis_reader_info(s->reader, &info);
-    OAS_TRY(oasis_upscaler_open(&s->upscaler, model, &job->upscale, info.width, info.height, message));
+    OAS_TRY(open_upscaler(&s->upscaler, model, job, info.width, info.height, message));
     oasis_upscaler_plan(s->upscaler, plan);
     return oasis_writer_open(&s->writer, job->output, &job->write, s->reader, plan->width, plan->height, message);
 }
@@ -292,10 +326,8 @@ static oasis_status work(job_state *s, oasis_model *model, oasis_progress_fn *pr
 {
     double start = now();
     OAS_TRY(open_all(s, model, &result->plan, message));
-    int64_t bytes = (int64_t)result->plan.width * result->plan.height * 3 * (int64_t)sizeof(float);
-    int64_t places = queue_bytes / (bytes > 0 ? bytes : 1);
     oas_queue_init(&s->in, PLACES_IN);
-    oas_queue_init(&s->out, places > PLACES_OUT_MAX ? PLACES_OUT_MAX : (int)places);
+    oas_queue_init(&s->out, places_out(result->plan.width, result->plan.height));
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     run(s, progress, user);
@@ -330,5 +362,24 @@ oasis_status oasis_upscale_file(oasis_model *model, const oasis_job *job, oasis_
     oasis_upscaler_close(&s->upscaler);
     oasis_reader_close(&s->reader);
     av_free(s);
+    return status;
+}
+
+oasis_status oasis_plan_file(oasis_model *model, const oasis_job *job, oasis_plan *plan, oasis_message *message)
+{
+    oasis_reader *reader = NULL;
+    oasis_upscaler *upscaler = NULL;
+    oasis_media_info info;
+    if (!job->input)
+        return oas_media_fail(message, OASIS_E_ARGUMENT, "no input was named");
+    OAS_TRY(oasis_reader_open(&reader, job->input, &job->read, message));
+    oasis_reader_info(reader, &info);
+    oasis_status status = open_upscaler(&upscaler, model, job, info.width, info.height, message);
+    if (status == OASIS_OK) {
+        oasis_upscaler_calibrate(upscaler);
+        oasis_upscaler_plan(upscaler, plan);
+    }
+    oasis_upscaler_close(&upscaler);
+    oasis_reader_close(&reader);
     return status;
 }
