@@ -137,14 +137,65 @@ static bool describe_conv(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_en
            dnnl_primitive_desc_create(pd, &d, attr, engine, NULL) == dnnl_success;
 }
 
+/* e^T x as a product whose first factor is read by columns. */
+static bool describe_dense_gradient(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine,
+                                    dnnl_primitive_desc_t *pd)
+{
+    const dnnl_spec *s = &j->spec;
+    dnnl_dims_t e = {s->out, s->rows}, by_columns = {1, s->width}, x = {s->rows, s->in}, y = {s->out, s->in};
+    dnnl_matmul_desc_t d;
+    return dnnl_memory_desc_init_by_strides(&j->x, 2, e, data_type(s->in_type), by_columns) == dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&j->w, 2, x, data_type(s->in_type), dnnl_ab) == dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&j->y, 2, y, dnnl_f32, dnnl_ab) == dnnl_success &&
+           dnnl_matmul_desc_init(&d, &j->x, &j->w, NULL, &j->y) == dnnl_success &&
+           dnnl_primitive_desc_create(pd, &d, attr, engine, NULL) == dnnl_success;
+}
+
+/* oneDNN wants to see a forward primitive first. */
+static bool describe_conv_gradient(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine,
+                                   dnnl_primitive_desc_t *pd)
+{
+    const dnnl_spec *s = &j->spec;
+    dnnl_dims_t x = {1, s->in, s->rows, s->width}, w = {s->out, s->in, s->kernel, s->kernel};
+    dnnl_dims_t e = {1, s->out, s->rows - (s->kernel - 1) + s->pad_top + s->pad_bottom, s->width};
+    dnnl_dims_t stride = {1, 1}, before = {s->pad_top, s->kernel / 2}, after = {s->pad_bottom, s->kernel / 2};
+    dnnl_memory_desc_t any;
+    dnnl_convolution_desc_t d;
+    dnnl_primitive_desc_t forward = NULL;
+    bool ok = dnnl_memory_desc_init_by_tag(&j->x, 4, x, data_type(s->in_type), dnnl_nhwc) == dnnl_success &&
+              dnnl_memory_desc_init_by_tag(&j->w, 4, e, data_type(s->in_type), dnnl_nhwc) == dnnl_success &&
+              dnnl_memory_desc_init_by_tag(&any, 4, w, data_type(s->in_type), dnnl_format_tag_any) == dnnl_success &&
+              dnnl_memory_desc_init_by_tag(&j->y, 4, w, dnnl_f32, dnnl_format_tag_any) == dnnl_success &&
+              dnnl_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, &j->x, &any, NULL,
+                                                 &j->w, stride, before, after) == dnnl_success &&
+              dnnl_primitive_desc_create(&forward, &d, attr, engine, NULL) == dnnl_success &&
+              dnnl_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &j->x, &j->y, NULL, &j->w, stride,
+                                                          before, after) == dnnl_success &&
+              dnnl_primitive_desc_create(pd, &d, attr, engine, forward) == dnnl_success;
+    if (ok)
+        j->y = *dnnl_primitive_desc_query_md(*pd, dnnl_query_diff_weights_md, 0);
+    if (forward)
+        dnnl_primitive_desc_destroy(forward);
+    return ok;
+}
+
+static bool describe(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine, dnnl_primitive_desc_t *pd)
+{
+    if (j->spec.gradient)
+        return (j->spec.kernel ? describe_conv_gradient : describe_dense_gradient)(j, attr, engine, pd);
+    if (!(j->spec.kernel ? describe_conv : describe_dense)(j, attr, engine, pd))
+        return false;
+    j->w = *dnnl_primitive_desc_query_md(*pd, dnnl_query_weights_md, 0);
+    return true;
+}
+
 static bool create_primitive(dnnl_cache *c, dnnl_job *j)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
     bool ok = dnnl_primitive_attr_create(&attr) == dnnl_success && set_attributes(attr, &j->spec) &&
-              (j->spec.kernel ? describe_conv : describe_dense)(j, attr, c->engine, &pd);
+              describe(j, attr, c->engine, &pd);
     if (ok) {
-        j->w = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
         j->scratch = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
         ok = dnnl_primitive_create(&j->primitive, pd) == dnnl_success;
     }
@@ -159,7 +210,7 @@ static unsigned bucket_of(const dnnl_spec *s)
 {
     uint64_t h = (uint64_t)s->rows * 0x9E3779B97F4A7C15u ^ (uint64_t)s->width * 0xC2B2AE3D27D4EB4Fu ^
                  (uint64_t)s->in * 0x165667B19E3779F9u ^ (uint64_t)s->out * 0x27D4EB2F165667C5u ^
-                 (uint64_t)(s->kernel * 64 + s->act * 8 + s->pad_top * 2 + s->pad_bottom);
+                 (uint64_t)(s->gradient * 512 + s->kernel * 64 + s->act * 8 + s->pad_top * 2 + s->pad_bottom);
     return (unsigned)(h >> 40) % JOB_BUCKETS;
 }
 
@@ -202,7 +253,7 @@ struct pack_task {
     dnnl_cache *cache;
     const dnnl_job *job;
     const tensor *weight;
-    int frames;
+    int frames; /* OAS_DNNL_TRANSPOSED or those of permute_frames */
 };
 
 /* [out, in, frames, taps] to [out, frames, in, taps]. */
@@ -252,7 +303,7 @@ static oasis_status pack_weights(void *arg, void *to)
     dnnl_dims_t dense_dims = {s->in, s->out}, conv_dims = {s->out, s->in, s->kernel, s->kernel};
     dnnl_data_type_t type = data_type((int)t->weight->dtype);
     dnnl_status_t made = s->kernel ? dnnl_memory_desc_init_by_tag(&plain, 4, conv_dims, type, dnnl_oihw)
-                                   : dnnl_memory_desc_init_by_tag(&plain, 2, dense_dims, type, dnnl_ba);
+                                   : dnnl_memory_desc_init_by_tag(&plain, 2, dense_dims, type, t->frames < 0 ? dnnl_ab : dnnl_ba);
     if (made != dnnl_success)
         return OASIS_E_DEVICE;
     const void *from = t->weight->data;
@@ -269,12 +320,12 @@ static oasis_status pack_weights(void *arg, void *to)
     return ok ? OASIS_OK : OASIS_E_DEVICE;
 }
 
-/* Two jobs share a packed weight when its layout is the same: the blocking tells, and the sizes are the weight's own. */
-static pack_key layout_key(const dnnl_memory_desc_t *md)
+/* Two jobs share a packed weight when it is read alike and its layout is the same: the blocking tells, and the sizes are the weight's own. */
+static pack_key layout_key(const dnnl_memory_desc_t *md, int permute)
 {
     pack_key key = {{0}};
     const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
-    int64_t words[OAS_PACK_KEY / 8] = {md->data_type, b->inner_nblks, (int64_t)dnnl_memory_desc_get_size(md)};
+    int64_t words[OAS_PACK_KEY / 8] = {md->data_type, b->inner_nblks * 64 + permute, (int64_t)dnnl_memory_desc_get_size(md)};
     for (int i = 0; i < b->inner_nblks && i < 4; i++)
         words[3 + i] = b->inner_blks[i] * 16 + b->inner_idxs[i];
     for (int i = 0; i < md->ndims; i++)
@@ -288,24 +339,45 @@ oasis_status oas_dnnl_weights(dnnl_cache *c, const dnnl_job *job, const tensor *
 {
     struct pack_task task = {c, job, w, permute};
     if (w->packed && !w->needs_grad) {
-        pack_key key = layout_key(&job->w);
+        pack_key key = layout_key(&job->w, permute);
         return oas_packed_get(w->packed, &key, oas_dnnl_weight_bytes(job), pack_weights, &task, out);
     }
     *out = own;
     return pack_weights(&task, own);
 }
 
+size_t oas_dnnl_gradient_floats(const dnnl_job *job)
+{
+    return dnnl_memory_desc_get_size(&job->y) / sizeof(float);
+}
+
+bool oas_dnnl_gradients_alike(const dnnl_job *a, const dnnl_job *b)
+{
+    return dnnl_memory_desc_equal(&a->y, &b->y);
+}
+
+oasis_status oas_dnnl_plain_gradient(dnnl_cache *c, const dnnl_job *job, const float *from, float *to)
+{
+    const dnnl_spec *s = &job->spec;
+    dnnl_dims_t dims = {s->out, s->in, s->kernel, s->kernel};
+    dnnl_memory_desc_t plain;
+    bool ok = dnnl_memory_desc_init_by_tag(&plain, 4, dims, dnnl_f32, dnnl_oihw) == dnnl_success &&
+              reorder(c, &job->y, from, &plain, to);
+    return ok ? OASIS_OK : OASIS_E_DEVICE;
+}
+
 oasis_status oas_dnnl_run(dnnl_cache *c, const dnnl_job *j, int worker, const void *x, const void *weights,
                           const float *bias, void *y, void *scratch)
 {
     dnnl_memory_t m[5] = {NULL};
+    bool backward = j->spec.gradient && j->spec.kernel;
     struct {
         int arg;
         const dnnl_memory_desc_t *md;
         const void *data;
     } parts[5] = {{DNNL_ARG_SRC, &j->x, x},
-                  {DNNL_ARG_WEIGHTS, &j->w, weights},
-                  {DNNL_ARG_DST, &j->y, y},
+                  {backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_WEIGHTS, &j->w, weights},
+                  {backward ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_DST, &j->y, y},
                   {DNNL_ARG_SCRATCHPAD, &j->scratch, scratch},
                   {DNNL_ARG_BIAS, &j->bias, bias}};
     dnnl_exec_arg_t args[5];

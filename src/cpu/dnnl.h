@@ -23,10 +23,16 @@ void oas_dnnl_free(dnnl_cache **cache);
  *   conv  (kernel 3)  x [rows, width, in] -> y [rows - 2 + pad_top + pad_bottom, width, out], w [out, in, 3, 3],
  *                     zeros beyond left and right, and above and below where padded
  * x has type `in`, w is computed in the same type, y has type `out`; bias is float.
+ *
+ * With `gradient`, that of the weights (no activation, no bias): oas_dnnl_run takes, where the weights would be,
+ *   dense  x [rows, in], and as its x the result's gradient e [rows, width], of which it reads `out` columns;
+ *          y [out, in] = e^T x + y_before, float
+ *   conv   the result's gradient e; y in oneDNN's own order, see oas_dnnl_plain_gradient
  */
 typedef struct dnnl_spec {
     int32_t kernel, act, in_type, out_type, bias, residual, pad_top, pad_bottom;
     int64_t rows, width, in, out;
+    int64_t gradient;
 } dnnl_spec;
 
 /* The job for a spec, from the cache or new; NULL after failing the graph.  To be called on the graph's thread. */
@@ -42,6 +48,14 @@ size_t oas_dnnl_scratch_bytes(const dnnl_job *job); /* per worker */
  */
 oasis_status oas_dnnl_weights(dnnl_cache *cache, const dnnl_job *job, const tensor *w, int permute, void *own,
                               const void **packed);
+
+/* What oas_dnnl_weights takes as `permute` to read a dense weight as [in, out]: the way back through a layer. */
+enum { OAS_DNNL_TRANSPOSED = -1 };
+
+/* Floats of the gradient that a job with kernel and `gradient` writes, and its conversion to plain [out, in, 3, 3]. */
+size_t oas_dnnl_gradient_floats(const dnnl_job *job);
+bool oas_dnnl_gradients_alike(const dnnl_job *a, const dnnl_job *b); /* in the same order, so that they may be added */
+oasis_status oas_dnnl_plain_gradient(dnnl_cache *cache, const dnnl_job *job, const float *from, float *to);
 
 /* Runs a job; `scratch` has scratch_bytes and belongs to the worker alone. */
 oasis_status oas_dnnl_run(dnnl_cache *cache, const dnnl_job *job, int worker, const void *x, const void *weights,

@@ -9,6 +9,7 @@
  * sum over time too.
  */
 #include "cpu/dnnl.h"
+#include "cpu/slope.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -285,20 +286,26 @@ static size_t conv_scratch(graph *g, const node *n)
 struct conv_task {
     graph *g;
     const node *n;
+    bool later; /* the frames from t on instead of those up to t: the way back */
     struct conv_jobs jobs;
     const void *weights[3]; /* of first, middle, last */
     unsigned char *scratch;
     atomic_int status;
 };
 
-/* Rows y0 .. y0+rows-1 of the kt frames up to t, pixel by pixel: [rows*width, kt, C] in the weight's order of frames. */
-static void gather(const node *n, int64_t b, int64_t t, int64_t y0, int64_t rows, unsigned char *to)
+/* Rows y0 .. y0+rows-1 of the kt frames up to t (or from t on), pixel by pixel: [rows*width, kt, C] in the weight's order
+ * of frames. */
+static void gather(const node *n, bool later, int64_t b, int64_t t, int64_t y0, int64_t rows, unsigned char *to)
 {
     const tensor *x = n->in[0];
     int64_t kt = frames_seen(x, n->in[1]), width = x->shape.size[3];
     size_t pixel = (size_t)x->shape.size[4] * oas_dtype_size(x->dtype);
     for (int64_t k = 0; k < kt; k++) {
-        const char *from = frame_at(x, n->in[3], b, stacked(n->in[1]) ? t - k : t + k - kt + 1);
+        const char *from = NULL;
+        if (later)
+            from = t + k < x->shape.size[1] ? frame_at(x, NULL, b, t + k) : NULL;
+        else
+            from = frame_at(x, n->in[3], b, stacked(n->in[1]) ? t - k : t + k - kt + 1);
         unsigned char *out = to + (size_t)k * pixel;
         if (from)
             from += (size_t)(y0 * width) * pixel;
@@ -311,11 +318,11 @@ static void gather(const node *n, int64_t b, int64_t t, int64_t y0, int64_t rows
     }
 }
 
-static void conv_slab(void *arg, int64_t slab, int worker)
+/* Strip `slab` of the output, written to y. */
+static void conv_strip(struct conv_task *task, int64_t slab, int worker, void *y)
 {
-    struct conv_task *task = arg;
     const node *n = task->n;
-    const tensor *x = n->in[0], *out = n->out;
+    const tensor *x = n->in[0];
     const struct conv_jobs *j = &task->jobs;
     int64_t frame = slab / j->strips, strip = slab % j->strips, frames = x->shape.size[1];
     int64_t height = x->shape.size[2], width = x->shape.size[3], y0 = strip * j->strip;
@@ -326,38 +333,298 @@ static void conv_slab(void *arg, int64_t slab, int worker)
     unsigned char *scratch = task->scratch + (size_t)worker * j->scratch_each;
     const void *input = scratch;
     if (j->gather_bytes)
-        gather(n, frame / frames, frame % frames, in0, in1 - in0, scratch);
+        gather(n, task->later, frame / frames, frame % frames, in0, in1 - in0, scratch);
     else
         input = (const char *)x->data +
                 (size_t)((frame * height + in0) * width * x->shape.size[4]) * oas_dtype_size(x->dtype);
-    char *y = (char *)out->data + (size_t)((frame * height + y0) * width * out->shape.size[4]) * oas_dtype_size(out->dtype);
     oasis_status s = oas_dnnl_run(task->g->device->dnnl, job, worker, input, task->weights[which],
                                   n->in[2] ? n->in[2]->data : NULL, y, scratch + j->gather_bytes);
     if (s < 0)
         atomic_store(&task->status, (int)s);
 }
 
+static void conv_slab(void *arg, int64_t slab, int worker)
+{
+    struct conv_task *task = arg;
+    const tensor *out = task->n->out;
+    int64_t row = out->shape.size[3] * out->shape.size[4];
+    int64_t first = slab / task->jobs.strips * out->shape.size[2] + slab % task->jobs.strips * task->jobs.strip;
+    conv_strip(task, slab, worker, (char *)out->data + (size_t)(first * row) * oas_dtype_size(out->dtype));
+}
+
+/* Makes the jobs, packs the weights, takes the scratch; while planning only the last. */
+static oasis_status conv_start(struct conv_task *t)
+{
+    graph *g = t->g;
+    const tensor *x = t->n->in[0], *w = t->n->in[1];
+    if (!conv_prepare(g, t->n, &t->jobs))
+        return g->status < 0 ? g->status : OASIS_E_DEVICE;
+    int permute = stacked(w) ? 0 : (int)frames_seen(x, w);
+    const dnnl_job *jobs[3] = {t->jobs.first, t->jobs.middle, t->jobs.last};
+    for (int i = 0; i < 3; i++) {
+        void *own = t->jobs.weight_bytes ? oas_scratch(g, t->jobs.weight_bytes) : NULL;
+        if (g->status < 0)
+            return g->status;
+        if (!g->planning)
+            OAS_TRY(oas_dnnl_weights(g->device->dnnl, jobs[i], w, permute, own, &t->weights[i]));
+    }
+    t->scratch = oas_scratch(g, t->jobs.scratch_each * (size_t)oas_pool_workers(g->device->pool));
+    return g->status;
+}
+
+/* Starts and runs all strips. */
+static oasis_status conv_run(struct conv_task *t)
+{
+    const tensor *x = t->n->in[0];
+    OAS_TRY(conv_start(t));
+    if (!t->g->planning)
+        oas_pool_run(t->g->device->pool, x->shape.size[0] * x->shape.size[1] * t->jobs.strips, conv_slab, t);
+    return (oasis_status)atomic_load(&t->status);
+}
+
 static oasis_status conv_cpu(graph *g, const node *n)
 {
     struct conv_task t = {.g = g, .n = n};
-    const tensor *x = n->in[0], *w = n->in[1];
-    if (!conv_prepare(g, n, &t.jobs))
-        return OASIS_E_DEVICE;
-    int permute = stacked(w) ? 0 : (int)frames_seen(x, w);
-    const dnnl_job *jobs[3] = {t.jobs.first, t.jobs.middle, t.jobs.last};
-    for (int i = 0; i < 3; i++) {
-        void *own = t.jobs.weight_bytes ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
-        if (g->status < 0)
-            return g->status;
-        OAS_TRY(oas_dnnl_weights(g->device->dnnl, jobs[i], w, permute, own, &t.weights[i]));
-    }
-    t.scratch = oas_scratch(g, t.jobs.scratch_each * (size_t)oas_pool_workers(g->device->pool));
-    if (g->status < 0)
-        return g->status;
     if (n->in[4] && n->in[4]->data != n->out->data)
         memcpy(n->out->data, n->in[4]->data, oas_bytes(n->out));
-    oas_pool_run(g->device->pool, x->shape.size[0] * x->shape.size[1] * t.jobs.strips, conv_slab, &t);
+    return conv_run(&t);
+}
+
+/* ---- backward by oneDNN -------------------------------------------------------------------------------------------- */
+
+/*
+ * With u = conv(x) + b, y = act(u) + residual:  e = act'(u) dy, strip by strip, u computed again where it is wanted.
+ */
+struct slope_task {
+    struct conv_task again; /* makes u; its strips are used in any case */
+    oas_activation act;
+    column_sums bias;       /* a row per strip */
+    float *u;               /* a strip per worker */
+    int64_t u_values;
+    tensor e;               /* [B,T,H,W,out] of x's type */
+};
+
+static void slope_slab(void *arg, int64_t slab, int worker)
+{
+    struct slope_task *t = arg;
+    const node *n = t->again.n;
+    const struct conv_jobs *j = &t->again.jobs;
+    int64_t height = t->e.shape.size[2], outputs = t->e.shape.size[4], row = t->e.shape.size[3] * outputs;
+    int64_t y0 = slab % j->strips * j->strip, y1 = y0 + j->strip < height ? y0 + j->strip : height;
+    int64_t first = (slab / j->strips * height + y0) * row, count = (y1 - y0) * row;
+    float *u = t->u + worker * t->u_values, *dr = oas_gradient_of(n->in[4]), *sums = t->bias.partial + slab * outputs;
+    const float *dy = oas_gradient_of(n->out) + first;
+    if (t->act != OAS_LINEAR)
+        conv_strip(&t->again, slab, worker, u);
+    char *e = (char *)t->e.data + (size_t)first * oas_dtype_size(t->e.dtype);
+    oas_slope(t->again.g->device->level, t->act, u, dy, e, t->e.dtype, count);
+    for (int64_t i = 0; dr && i < count; i++)
+        dr[first + i] += dy[i];
+    for (int64_t i = 0; t->bias.columns > 0 && i < count; i += outputs) {
+        const float *values = oas_floats(&t->e, first + i, outputs, u);
+        for (int64_t o = 0; o < outputs; o++)
+            sums[o] += values[o];
+    }
+}
+
+/* Makes e. */
+static oasis_status conv_slopes(struct slope_task *t, const node *n)
+{
+    graph *g = t->again.g;
+    node plain = *n; /* makes u: no activation, no residual */
+    tensor u = *n->out;
+    u.dtype = OAS_F32;
+    plain.out = &u;
+    plain.in[4] = NULL;
+    *(struct conv_param *)(void *)plain.param = (struct conv_param){OAS_LINEAR};
+    t->act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
+    t->e = (tensor){.shape = n->out->shape, .dtype = n->in[0]->dtype};
+    t->e.data = oas_scratch(g, oas_bytes(&t->e));
+    size_t mark = oas_arena_mark(&g->memory);
+    t->again.n = &plain;
+    OAS_TRY(conv_start(&t->again));
+    t->again.n = n; /* the same inputs, and the gradients */
+    const struct conv_jobs *j = &t->again.jobs;
+    int64_t slabs = n->out->shape.size[0] * n->out->shape.size[1] * j->strips;
+    t->u_values = j->strip * n->out->shape.size[3] * n->out->shape.size[4];
+    t->u = oas_scratch(g, (size_t)t->u_values * sizeof(float) * (size_t)oas_pool_workers(g->device->pool));
+    if (oas_column_sums_of(g, &t->bias, slabs, n->in[2] && n->in[2]->grad ? n->out->shape.size[4] : 0)) {
+        oas_pool_run(g->device->pool, slabs, slope_slab, t);
+        oas_column_add(&t->bias, 0, t->bias.columns, oas_gradient_of(n->in[2]));
+    }
+    oas_arena_release(&g->memory, mark);
+    return g->status < 0 ? g->status : (oasis_status)atomic_load(&t->again.status);
+}
+
+/* The weights of the way back: [in, kt*out, 3, 3], turned by half a turn, the newest frame first. */
+static void turn_weights(const tensor *w, int64_t kt, tensor *to)
+{
+    int64_t in = to->shape.size[0], out = w->shape.size[0];
+    size_t size = oas_dtype_size(w->dtype);
+    char *data = to->data;
+    for (int64_t i = 0; i < in; i++)
+        for (int64_t k = 0; k < kt; k++)
+            for (int64_t o = 0; o < out; o++) {
+                int64_t slot = stacked(w) ? (o * kt + k) * in + i : (o * in + i) * kt + kt - 1 - k;
+                for (int64_t tap = 0; tap < 9; tap++, data += size)
+                    memcpy(data, (const char *)w->data + (size_t)(slot * 9 + 8 - tap) * size, size);
+            }
+}
+
+/* dx += the convolution of e, from frame t on, with the turned weights. */
+static oasis_status conv_to_input(graph *g, const node *n, tensor *e)
+{
+    const tensor *w = n->in[1];
+    int64_t kt = frames_seen(n->in[0], w);
+    tensor turned = {.shape = OAS_SHAPE4(oas_last(n->in[0], 0), kt * w->shape.size[0], 3, 3), .dtype = w->dtype};
+    node back = {.op = n->op, .in = {e, &turned, NULL, NULL, n->in[0]->grad}, .out = n->in[0]->grad};
+    struct conv_task t = {.g = g, .n = &back, .later = true};
+    turned.data = oas_scratch(g, oas_bytes(&turned));
+    if (g->status < 0)
+        return g->status;
+    if (!g->planning)
+        turn_weights(w, kt, &turned);
+    return conv_run(&t);
+}
+
+/*
+ * The gradient of the weights.  The strips, as high as the cache allows, are dealt in order to a few groups; every group
+ * adds those of its strips, and the groups are added in order.
+ */
+struct weight_task {
+    graph *g;
+    const node *n;
+    const tensor *e;
+    int64_t strip, strips, groups, group; /* strips of a frame; strips of a group */
+    const dnnl_job *job[3];               /* first, middle, last strip */
+    int kinds;                            /* 1 when all jobs write in one order, else 3 */
+    size_t scratch_each, gather_bytes, floats;
+    unsigned char *scratch;
+    float *sums;                          /* [groups, kinds, floats] */
+    atomic_int status;
+};
+
+enum { WEIGHT_GROUPS = 8 };
+
+static void weight_strip(struct weight_task *t, int64_t slab, int worker, float *sums)
+{
+    const tensor *x = t->n->in[0];
+    int64_t frame = slab / t->strips, strip = slab % t->strips, height = x->shape.size[2], width = x->shape.size[3];
+    int64_t y0 = strip * t->strip, y1 = y0 + t->strip < height ? y0 + t->strip : height;
+    int64_t in0 = y0 > 0 ? y0 - 1 : 0, in1 = y1 < height ? y1 + 1 : height;
+    int which = strip == 0 ? 0 : strip == t->strips - 1 ? 2 : 1;
+    size_t size = oas_dtype_size(x->dtype);
+    unsigned char *scratch = t->scratch + (size_t)worker * t->scratch_each;
+    float *partial = (float *)(void *)(scratch + t->gather_bytes);
+    const void *input = scratch;
+    if (t->gather_bytes)
+        gather(t->n, false, frame / x->shape.size[1], frame % x->shape.size[1], in0, in1 - in0, scratch);
+    else
+        input = (const char *)x->data + (size_t)((frame * height + in0) * width * x->shape.size[4]) * size;
+    const char *e = (const char *)t->e->data + (size_t)((frame * height + y0) * width * t->e->shape.size[4]) * size;
+    oasis_status s = oas_dnnl_run(t->g->device->dnnl, t->job[which], worker, input, e, NULL, partial, partial + t->floats);
+    if (s < 0)
+        atomic_store(&t->status, (int)s);
+    sums += t->kinds == 1 ? 0 : (size_t)which * t->floats;
+    for (size_t i = 0; i < t->floats; i++)
+        sums[i] += partial[i];
+}
+
+static void weight_slab(void *arg, int64_t group, int worker)
+{
+    struct weight_task *t = arg;
+    const int64_t *s = t->n->in[0]->shape.size;
+    int64_t all = s[0] * s[1] * t->strips, end = (group + 1) * t->group;
+    float *sums = t->sums + (size_t)group * (size_t)t->kinds * t->floats;
+    memset(sums, 0, (size_t)t->kinds * t->floats * sizeof *sums);
+    for (int64_t slab = group * t->group; slab < end && slab < all; slab++)
+        weight_strip(t, slab, worker, sums);
+}
+
+static oasis_status weight_prepare(struct weight_task *t)
+{
+    graph *g = t->g;
+    const tensor *x = t->n->in[0];
+    int64_t height = x->shape.size[2], kt = frames_seen(x, t->n->in[1]);
+    dnnl_spec spec = {.kernel = 3, .gradient = 1, .in_type = (int32_t)x->dtype, .out_type = OAS_F32};
+    spec.width = x->shape.size[3], spec.in = kt * x->shape.size[4], spec.out = t->e->shape.size[4];
+    int64_t rows = STRIP_BYTES / (spec.width * spec.in * (int64_t)oas_dtype_size(x->dtype));
+    t->strip = rows < LEAST_STRIP ? LEAST_STRIP : rows;
+    t->strip = t->strip < height ? t->strip : height;
+    t->strips = (height + t->strip - 1) / t->strip;
+    size_t scratch = 0;
+    for (int i = 0; i < 3; i++) {
+        bool first = i == 0, last = t->strips == 1 || i == 2;
+        spec.pad_top = first, spec.pad_bottom = last;
+        spec.rows = (last ? height - (t->strips - 1) * t->strip : t->strip) + !first + !last;
+        bool there = first || (i == 2 && t->strips > 1) || t->strips > 2;
+        t->job[i] = there ? oas_dnnl_job(g->device->dnnl, &spec, g) : t->job[0];
+        if (!t->job[i])
+            return g->status < 0 ? g->status : OASIS_E_DEVICE;
+        scratch = most_of(scratch, oas_dnnl_scratch_bytes(t->job[i]));
+        t->floats = most_of(t->floats, (oas_dnnl_gradient_floats(t->job[i]) + 15) / 16 * 16);
+    }
+    bool alike = oas_dnnl_gradients_alike(t->job[0], t->job[1]) && oas_dnnl_gradients_alike(t->job[0], t->job[2]);
+    t->kinds = alike ? 1 : 3;
+    if (kt > 1)
+        t->gather_bytes = (size_t)((t->strip + 2) * spec.width * spec.in) * oas_dtype_size(x->dtype);
+    t->gather_bytes = (t->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    t->scratch_each = t->gather_bytes + t->floats * sizeof(float) + (scratch + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    t->group = (x->shape.size[0] * x->shape.size[1] * t->strips + WEIGHT_GROUPS - 1) / WEIGHT_GROUPS;
+    t->groups = (x->shape.size[0] * x->shape.size[1] * t->strips + t->group - 1) / t->group;
+    t->scratch = oas_scratch(g, t->scratch_each * (size_t)oas_pool_workers(g->device->pool));
+    t->sums = oas_scratch(g, (size_t)t->groups * (size_t)t->kinds * t->floats * sizeof(float));
+    return g->status;
+}
+
+/* Adds plain [out, kt, in, 9] in the order of gathered frames to the weight's own order. */
+static void add_weights(const tensor *w, int64_t kt, const float *plain, float *dw)
+{
+    int64_t out = w->shape.size[0], in = oas_count(&w->shape) / (out * kt * 9);
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t k = 0; k < kt; k++)
+            for (int64_t i = 0; i < in; i++) {
+                float *to = dw + (stacked(w) ? (o * kt + k) * in + i : (o * in + i) * kt + k) * 9;
+                for (int64_t tap = 0; tap < 9; tap++)
+                    to[tap] += *plain++;
+            }
+}
+
+static oasis_status conv_to_weight(graph *g, const node *n, const tensor *e)
+{
+    struct weight_task t = {.g = g, .n = n, .e = e};
+    const tensor *w = n->in[1];
+    OAS_TRY(weight_prepare(&t));
+    float *plain = oas_scratch(g, (size_t)oas_count(&w->shape) * sizeof *plain);
+    if (g->status < 0 || g->planning)
+        return g->status;
+    oas_pool_run(g->device->pool, t.groups, weight_slab, &t);
+    for (int64_t group = 1; group < t.groups; group++)
+        for (size_t i = 0; i < (size_t)t.kinds * t.floats; i++)
+            t.sums[i] += t.sums[(size_t)group * (size_t)t.kinds * t.floats + i];
+    for (int k = 0; k < t.kinds; k++) {
+        OAS_TRY(oas_dnnl_plain_gradient(g->device->dnnl, t.job[k], t.sums + (size_t)k * t.floats, plain));
+        add_weights(w, frames_seen(n->in[0], w), plain, oas_gradient_of(w));
+    }
     return (oasis_status)atomic_load(&t.status);
+}
+
+static oasis_status conv_cpu_backward(graph *g, const node *n)
+{
+    struct slope_task slopes = {.again = {.g = g}};
+    OAS_TRY(conv_slopes(&slopes, n));
+    size_t mark = oas_arena_mark(&g->memory);
+    if (n->in[1]->grad)
+        OAS_TRY(conv_to_weight(g, n, &slopes.e));
+    oas_arena_release(&g->memory, mark);
+    return n->in[0]->grad ? conv_to_input(g, n, &slopes.e) : OASIS_OK;
+}
+
+/* Of a history that wants a gradient only the definition knows. */
+static bool conv_accepts_backward(const graph *g, const node *n)
+{
+    (void)g;
+    return oas_last(n->in[1], 0) == 3 && !(n->in[3] && n->in[3]->needs_grad);
 }
 
 static bool conv_accepts(const graph *g, const node *n)
@@ -396,7 +663,8 @@ const op oas_op_conv = {
     .accepts = conv_accepts,
     .scratch = conv_scratch,
     .forward = {[OAS_REF] = conv_ref, [OAS_CPU] = conv_cpu},
-    .backward = {[OAS_REF] = conv_ref_backward},
+    .backward = {[OAS_REF] = conv_ref_backward, [OAS_CPU] = conv_cpu_backward},
+    .accepts_backward = conv_accepts_backward,
     .sample = conv_sample,
     .tolerance = 2e-6f, /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */

@@ -4,6 +4,7 @@
  * The rows are cut into slabs; oneDNN computes each with one thread.
  */
 #include "cpu/dnnl.h"
+#include "cpu/slope.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -186,10 +187,206 @@ static oasis_status linear_cpu(graph *g, const node *n)
     return (oasis_status)atomic_load(&t.status);
 }
 
+/* ---- backward by oneDNN -------------------------------------------------------------------------------------------- */
+
+/* A job for all slabs but the last, one for the last, and their weights. */
+struct slab_jobs {
+    const dnnl_job *job[2];
+    const void *weights[2];
+};
+
+/*
+ * First, slab by slab of rows: u again where the activation wants it, e = act'(u) dy, and dx += e w.  Then dw = e^T x:
+ * the rows are cut into few groups and the outputs into blocks, so that there is work for all threads; more than one
+ * group needs sums of its own, which are added in order.
+ */
+struct dense_back {
+    graph *g;
+    const node *n;
+    oas_activation act;
+    column_sums bias;          /* its slabs are those of the first part */
+    struct slab_jobs again, to_input;
+    size_t scratch_each, u_bytes;
+    unsigned char *scratch;
+    unsigned char *e;          /* [rows, outputs] of x's type: dy itself where it may be */
+    int64_t groups, group, blocks, block;
+    const dnnl_job *to_weight[2][2]; /* [last group][last block] */
+    float *partial;            /* [groups, outputs, inputs], NULL with one group */
+    atomic_int status;
+};
+
+enum { GROUP_ROWS = 4096, MOST_GROUPS = 8, LEAST_BLOCK = 64 };
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+}
+
+static int64_t least_of(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Makes the jobs of both slab sizes and packs their weights. */
+static oasis_status make_slab_jobs(struct dense_back *t, dnnl_spec spec, int permute, struct slab_jobs *jobs)
+{
+    graph *g = t->g;
+    int64_t rows = oas_rows(t->n->in[0]);
+    for (int last = 0; last < 2; last++) {
+        spec.rows = last ? rows - (t->bias.slabs - 1) * t->bias.slab : least_of(t->bias.slab, rows);
+        jobs->job[last] = oas_dnnl_job(g->device->dnnl, &spec, g);
+        if (!jobs->job[last])
+            return g->status < 0 ? g->status : OASIS_E_DEVICE;
+        size_t scratch = rounded(oas_dnnl_scratch_bytes(jobs->job[last]));
+        t->scratch_each = scratch > t->scratch_each ? scratch : t->scratch_each;
+        if (last && jobs->job[1] == jobs->job[0]) {
+            jobs->weights[1] = jobs->weights[0];
+            break;
+        }
+        const tensor *w = t->n->in[1];
+        void *own = w->packed && !w->needs_grad ? NULL : oas_scratch(g, oas_dnnl_weight_bytes(jobs->job[last]));
+        if (g->status < 0)
+            return g->status;
+        if (!g->planning)
+            OAS_TRY(oas_dnnl_weights(g->device->dnnl, jobs->job[last], w, permute, own, &jobs->weights[last]));
+    }
+    return OASIS_OK;
+}
+
+static oasis_status prepare_weight_gradient(struct dense_back *t)
+{
+    graph *g = t->g;
+    int64_t rows = oas_rows(t->n->in[0]), inputs = oas_last(t->n->in[0], 0), outputs = oas_last(t->n->out, 0);
+    t->groups = least_of(rows / GROUP_ROWS < 1 ? 1 : rows / GROUP_ROWS, MOST_GROUPS);
+    t->group = (rows + t->groups - 1) / t->groups;
+    t->blocks = least_of(MOST_GROUPS / t->groups, outputs / LEAST_BLOCK < 1 ? 1 : outputs / LEAST_BLOCK);
+    t->block = (outputs + t->blocks - 1) / t->blocks;
+    t->blocks = (outputs + t->block - 1) / t->block;
+    for (int i = 0; i < 4; i++) {
+        dnnl_spec spec = {.gradient = 1, .in_type = (int32_t)t->n->in[0]->dtype, .out_type = OAS_F32};
+        spec.residual = t->groups == 1;
+        spec.rows = i & 1 ? rows - (t->groups - 1) * t->group : t->group;
+        spec.out = i & 2 ? outputs - (t->blocks - 1) * t->block : t->block;
+        spec.in = inputs;
+        spec.width = outputs;
+        const dnnl_job *job = t->to_weight[i & 1][i >> 1] = oas_dnnl_job(g->device->dnnl, &spec, g);
+        if (!job)
+            return g->status < 0 ? g->status : OASIS_E_DEVICE;
+        size_t scratch = rounded(oas_dnnl_scratch_bytes(job));
+        t->scratch_each = scratch > t->scratch_each ? scratch : t->scratch_each;
+    }
+    if (t->groups > 1)
+        t->partial = oas_scratch(g, (size_t)(t->groups * outputs * inputs) * sizeof(float));
+    return g->status;
+}
+
+static void dense_back_slab(void *arg, int64_t slab, int worker)
+{
+    struct dense_back *t = arg;
+    const node *n = t->n;
+    const tensor *x = n->in[0];
+    int64_t inputs = oas_last(x, 0), outputs = oas_last(n->out, 0), begin = slab * t->bias.slab;
+    int64_t rows = least_of(t->bias.slab, oas_rows(x) - begin), values = rows * outputs;
+    bool last = slab == t->bias.slabs - 1;
+    unsigned char *scratch = t->scratch + (size_t)worker * (t->scratch_each + t->u_bytes);
+    float *u = (float *)(void *)(scratch + t->scratch_each);
+    const float *dy = oas_gradient_of(n->out) + begin * outputs;
+    unsigned char *e = t->e + (size_t)(begin * outputs) * oas_dtype_size(x->dtype);
+    float *dx = oas_gradient_of(n->in[0]), *dr = oas_gradient_of(n->in[3]), *sums = t->bias.partial + slab * outputs;
+    oasis_status s = OASIS_OK;
+    if (t->act != OAS_LINEAR)
+        s = oas_dnnl_run(t->g->device->dnnl, t->again.job[last], worker,
+                         (char *)x->data + (size_t)(begin * inputs) * oas_dtype_size(x->dtype), t->again.weights[last],
+                         n->in[2] ? n->in[2]->data : NULL, u, scratch);
+    if (t->e != n->out->grad->data)
+        oas_slope(t->g->device->level, t->act, u, dy, e, x->dtype, values);
+    for (int64_t i = 0; dr && i < values; i++)
+        dr[begin * outputs + i] += dy[i];
+    if (t->bias.columns > 0) {
+        for (int64_t i = 0; i < rows; i++) {
+            const float *row = t->act == OAS_LINEAR ? dy + i * outputs : u;
+            if (t->act != OAS_LINEAR)
+                oas_convert(u, OAS_F32, e + (size_t)(i * outputs) * oas_dtype_size(x->dtype), x->dtype, outputs);
+            for (int64_t o = 0; o < outputs; o++)
+                sums[o] += row[o];
+        }
+    }
+    if (s == OASIS_OK && dx)
+        s = oas_dnnl_run(t->g->device->dnnl, t->to_input.job[last], worker, e, t->to_input.weights[last], NULL,
+                         dx + begin * inputs, scratch);
+    if (s < 0)
+        atomic_store(&t->status, (int)s);
+}
+
+static void weight_gradient_slab(void *arg, int64_t slab, int worker)
+{
+    struct dense_back *t = arg;
+    const node *n = t->n;
+    int64_t inputs = oas_last(n->in[0], 0), outputs = oas_last(n->out, 0), group = slab / t->blocks;
+    int64_t block = slab % t->blocks, row = group * t->group;
+    size_t size = oas_dtype_size(n->in[0]->dtype);
+    float *y = t->partial ? t->partial + group * outputs * inputs : oas_gradient_of(n->in[1]);
+    oasis_status s = oas_dnnl_run(t->g->device->dnnl, t->to_weight[group == t->groups - 1][block == t->blocks - 1], worker,
+                                  t->e + (size_t)(row * outputs + block * t->block) * size,
+                                  (char *)n->in[0]->data + (size_t)(row * inputs) * size, NULL,
+                                  y + block * t->block * inputs,
+                                  t->scratch + (size_t)worker * (t->scratch_each + t->u_bytes));
+    if (s < 0)
+        atomic_store(&t->status, (int)s);
+}
+
+/* Everything that is taken from the arena and from oneDNN. */
+static oasis_status dense_back_prepare(graph *g, struct dense_back *t)
+{
+    const node *n = t->n;
+    const tensor *x = n->in[0];
+    int64_t rows = oas_rows(x), outputs = oas_last(n->out, 0);
+    dnnl_spec spec = {.in_type = (int32_t)x->dtype, .out_type = OAS_F32};
+    oas_column_sums(g, &t->bias, rows, n->in[2] && n->in[2]->grad ? outputs : 0,
+                    DENSE_LEAST_ROWS, DENSE_MOST_ROWS);
+    if (t->act != OAS_LINEAR) {
+        spec.bias = n->in[2] != NULL;
+        spec.in = oas_last(x, 0), spec.out = outputs;
+        OAS_TRY(make_slab_jobs(t, spec, 0, &t->again));
+        t->u_bytes = rounded((size_t)(least_of(t->bias.slab, rows) * outputs) * sizeof(float));
+    }
+    if (n->in[0]->grad) {
+        spec.bias = 0, spec.residual = 1;
+        spec.in = outputs, spec.out = oas_last(x, 0);
+        OAS_TRY(make_slab_jobs(t, spec, OAS_DNNL_TRANSPOSED, &t->to_input));
+    }
+    if (n->in[1]->grad)
+        OAS_TRY(prepare_weight_gradient(t));
+    t->e = n->out->grad->data;
+    if (t->act != OAS_LINEAR || x->dtype != OAS_F32)
+        t->e = oas_scratch(g, (size_t)(rows * outputs) * oas_dtype_size(x->dtype));
+    t->scratch = oas_scratch(g, (t->scratch_each + t->u_bytes) * (size_t)oas_pool_workers(g->device->pool));
+    return g->status;
+}
+
+static oasis_status linear_cpu_backward(graph *g, const node *n)
+{
+    struct dense_back t = {.g = g, .n = n, .act = (oas_activation)OAS_PARAM(struct linear_param, n)->act};
+    int64_t weights = oas_count(&n->in[1]->shape);
+    float *dw = oas_gradient_of(n->in[1]);
+    OAS_TRY(dense_back_prepare(g, &t));
+    if (g->planning)
+        return OASIS_OK;
+    oas_pool_run(g->device->pool, t.bias.slabs, dense_back_slab, &t);
+    oas_column_add(&t.bias, 0, t.bias.columns, oas_gradient_of(n->in[2]));
+    if (dw)
+        oas_pool_run(g->device->pool, t.groups * t.blocks, weight_gradient_slab, &t);
+    for (int64_t k = 0; t.partial && k < t.groups; k++)
+        for (int64_t i = 0; i < weights; i++)
+            dw[i] += t.partial[k * weights + i];
+    return (oasis_status)atomic_load(&t.status);
+}
+
 static bool linear_sample(sampler *s, int i, node *n)
 {
     /* Rows, inputs, outputs: one row, odd sizes, several slabs with a short last one, wide layers. */
-    static const int64_t sizes[][3] = {{1, 8, 8}, {7, 33, 5}, {130, 64, 48}, {1100, 96, 17}, {65, 512, 256}, {5, 1, 1}};
+    static const int64_t sizes[][3] = {{1, 8, 8}, {7, 33, 5}, {130, 64, 48}, {1100, 96, 17},
+                                       {65, 512, 256}, {5, 1, 1},    {8300, 12, 200}};
     if (i >= (int)(sizeof sizes / sizeof *sizes))
         return false;
     int64_t rows = sizes[i][0], in = sizes[i][1], out = sizes[i][2];
@@ -212,7 +409,7 @@ const op oas_op_linear = {
     .flops = linear_flops,
     .scratch = linear_scratch,
     .forward = {[OAS_REF] = linear_ref, [OAS_CPU] = linear_cpu},
-    .backward = {[OAS_REF] = linear_ref_backward},
+    .backward = {[OAS_REF] = linear_ref_backward, [OAS_CPU] = linear_cpu_backward},
     .sample = linear_sample,
     .tolerance = 2e-6f, /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */

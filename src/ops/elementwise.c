@@ -52,6 +52,8 @@ static oasis_status gate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+enum { SUM_LEAST_ROWS = 16, SUM_MOST_ROWS = 4096 }; /* of a slab in backward */
+
 /* A task that goes over rows; `sums` are of columns. */
 struct rows_task {
     const node *n;
@@ -63,7 +65,7 @@ static bool rows_task_start(graph *g, const node *n, int64_t columns, struct row
 {
     *t = (struct rows_task){.n = n};
     t->scratch = oas_scratch(g, (size_t)oas_pool_workers(oas_graph_pool(g)) * (size_t)oas_last(n->out, 0) * sizeof(float));
-    return oas_column_sums(g, &t->sums, oas_rows(n->out), columns);
+    return oas_column_sums(g, &t->sums, oas_rows(n->out), columns, SUM_LEAST_ROWS, SUM_MOST_ROWS);
 }
 
 static void gate_backward_slab(void *arg, int64_t slab, int worker)

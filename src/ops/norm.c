@@ -62,6 +62,8 @@ static oasis_status modulate_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+enum { SUM_LEAST_ROWS = 16, SUM_MOST_ROWS = 4096 }; /* of a slab in backward */
+
 /* A task that goes over rows. */
 struct norm_task {
     const node *n;
@@ -115,7 +117,7 @@ static oasis_status modulate_backward(graph *g, const node *n)
     struct norm_task t = {.n = n};
     int64_t d = oas_last(n->out, 0);
     float *dm = oas_gradient_of(n->in[1]);
-    if (!oas_column_sums(g, &t.sums, oas_rows(n->out), 2 * d))
+    if (!oas_column_sums(g, &t.sums, oas_rows(n->out), 2 * d, SUM_LEAST_ROWS, SUM_MOST_ROWS))
         return g->status;
     oas_pool_run(oas_graph_pool(g), t.sums.slabs, modulate_backward_slab, &t);
     oas_column_add(&t.sums, 0, d, dm ? dm + p->shift * d : NULL);
@@ -244,7 +246,7 @@ static oasis_status rope_backward(graph *g, const node *n)
     struct norm_task t = {.n = n};
     int64_t d = oas_last(n->out, 0);
     t.scratch = oas_scratch(g, (size_t)oas_pool_workers(oas_graph_pool(g)) * 2 * (size_t)d * sizeof(float));
-    if (!oas_column_sums(g, &t.sums, oas_rows(n->out), d))
+    if (!oas_column_sums(g, &t.sums, oas_rows(n->out), d, SUM_LEAST_ROWS, SUM_MOST_ROWS))
         return g->status;
     oas_pool_run(oas_graph_pool(g), t.sums.slabs, rope_backward_slab, &t);
     oas_column_add(&t.sums, 0, d, oas_gradient_of(n->in[1]));

@@ -48,18 +48,23 @@ const float *oas_floats(const tensor *t, int64_t begin, int64_t n, float *tmp)
     return tmp;
 }
 
-enum { SUM_LEAST_ROWS = 16, SUM_MOST_ROWS = 4096 };
-
-bool oas_column_sums(graph *g, column_sums *c, int64_t rows, int64_t columns)
+bool oas_column_sums_of(graph *g, column_sums *c, int64_t slabs, int64_t columns)
 {
-    *c = (column_sums){.slab = oas_slab_rows(rows, SUM_LEAST_ROWS, SUM_MOST_ROWS), .columns = columns};
-    c->slabs = (rows + c->slab - 1) / c->slab;
-    size_t bytes = (size_t)(c->slabs * columns) * sizeof *c->partial;
+    *c = (column_sums){.slabs = slabs, .columns = columns};
+    size_t bytes = (size_t)(slabs * columns) * sizeof *c->partial;
     c->partial = oas_scratch(g, bytes);
     if (g->status < 0 || g->planning)
         return false;
     memset(c->partial, 0, bytes);
     return true;
+}
+
+bool oas_column_sums(graph *g, column_sums *c, int64_t rows, int64_t columns, int64_t least, int64_t most)
+{
+    int64_t slab = oas_slab_rows(rows, least, most);
+    bool ok = oas_column_sums_of(g, c, (rows + slab - 1) / slab, columns);
+    c->slab = slab;
+    return ok;
 }
 
 void oas_column_add(const column_sums *c, int64_t begin, int64_t n, float *gradient)

@@ -51,8 +51,11 @@ typedef struct column_sums {
     float *partial; /* [slabs, columns], zeroed; NULL while planning */
 } column_sums;
 
-/* Takes scratch for sums over `rows` rows; false when the graph failed or plans (then there is nothing to do). */
-bool oas_column_sums(graph *g, column_sums *c, int64_t rows, int64_t columns);
+/* Takes scratch for sums over `rows` rows in slabs of oas_slab_rows; false when the graph failed or plans (then there is nothing to do). */
+bool oas_column_sums(graph *g, column_sums *c, int64_t rows, int64_t columns, int64_t least, int64_t most);
+
+/* The same with slabs that the caller cuts; `slab` is not set. */
+bool oas_column_sums_of(graph *g, column_sums *c, int64_t slabs, int64_t columns);
 
 /* Adds the sums of columns begin .. begin+n-1 to gradient[0 .. n-1]; NULL: nothing. */
 void oas_column_add(const column_sums *c, int64_t begin, int64_t n, float *gradient);

@@ -89,7 +89,8 @@ static oasis_status run(graph *g, const node *n)
     for (int i = 0; i < o->n_in; i++)
         if (n->in[i] && n->in[i]->needs_grad && !(o->constant >> i & 1) && !oas_gradient(g, n->in[i]))
             return g->status;
-    op_fn *fast = g->backend == OAS_CPU && (!o->accepts || o->accepts(g, n)) ? o->backward[OAS_CPU] : NULL;
+    bool (*accepts)(const graph *, const node *) = o->accepts_backward ? o->accepts_backward : o->accepts;
+    op_fn *fast = g->backend == OAS_CPU && (!accepts || accepts(g, n)) ? o->backward[OAS_CPU] : NULL;
     size_t mark = g->memory.used;
     double start = g->planning ? 0 : oas_now();
     oasis_status s = fast ? fast(g, n) : run_reference(g, n);

@@ -83,6 +83,8 @@ struct op {
      * sees floats only.  Called while the graph plans, too: then it takes its scratch and returns.
      */
     op_fn *backward[OAS_BACKENDS];
+    /* Can the CPU backward take these?  NULL = as `accepts`. */
+    bool (*accepts_backward)(const graph *g, const node *n);
     unsigned constant; /* bit i: in[i] never takes a gradient */
     /* Sets up the i-th test case in n: random inputs and parameters; false = no more.  The same again for the same i. */
     bool (*sample)(sampler *s, int i, node *n);
