@@ -151,6 +151,20 @@ static bool describe_dense_gradient(dnnl_job *j, const_dnnl_primitive_attr_t att
            dnnl_primitive_desc_create(pd, &d, attr, engine, NULL) == dnnl_success;
 }
 
+/* A product of two matrices as they lie. */
+static bool describe_plain(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine, dnnl_primitive_desc_t *pd)
+{
+    const dnnl_spec *s = &j->spec;
+    dnnl_dims_t x = {s->rows, s->in}, w = {s->in, s->out}, y = {s->rows, s->out};
+    dnnl_format_tag_t order = s->product == OAS_TIMES_TRANSPOSED ? dnnl_ba : dnnl_ab;
+    dnnl_matmul_desc_t d;
+    return dnnl_memory_desc_init_by_tag(&j->x, 2, x, data_type(s->in_type), dnnl_ab) == dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&j->w, 2, w, data_type(s->in_type), order) == dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&j->y, 2, y, data_type(s->out_type), dnnl_ab) == dnnl_success &&
+           dnnl_matmul_desc_init(&d, &j->x, &j->w, NULL, &j->y) == dnnl_success &&
+           dnnl_primitive_desc_create(pd, &d, attr, engine, NULL) == dnnl_success;
+}
+
 /* oneDNN wants to see a forward primitive first. */
 static bool describe_conv_gradient(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine,
                                    dnnl_primitive_desc_t *pd)
@@ -181,8 +195,10 @@ static bool describe_conv_gradient(dnnl_job *j, const_dnnl_primitive_attr_t attr
 
 static bool describe(dnnl_job *j, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine, dnnl_primitive_desc_t *pd)
 {
-    if (j->spec.gradient)
+    if (j->spec.product == OAS_WEIGHT_GRADIENT)
         return (j->spec.kernel ? describe_conv_gradient : describe_dense_gradient)(j, attr, engine, pd);
+    if (j->spec.product != OAS_LAYER)
+        return describe_plain(j, attr, engine, pd);
     if (!(j->spec.kernel ? describe_conv : describe_dense)(j, attr, engine, pd))
         return false;
     j->w = *dnnl_primitive_desc_query_md(*pd, dnnl_query_weights_md, 0);
@@ -210,7 +226,7 @@ static unsigned bucket_of(const dnnl_spec *s)
 {
     uint64_t h = (uint64_t)s->rows * 0x9E3779B97F4A7C15u ^ (uint64_t)s->width * 0xC2B2AE3D27D4EB4Fu ^
                  (uint64_t)s->in * 0x165667B19E3779F9u ^ (uint64_t)s->out * 0x27D4EB2F165667C5u ^
-                 (uint64_t)(s->gradient * 512 + s->kernel * 64 + s->act * 8 + s->pad_top * 2 + s->pad_bottom);
+                 (uint64_t)(s->product * 512 + s->kernel * 64 + s->act * 8 + s->pad_top * 2 + s->pad_bottom);
     return (unsigned)(h >> 40) % JOB_BUCKETS;
 }
 
@@ -370,7 +386,7 @@ oasis_status oas_dnnl_run(dnnl_cache *c, const dnnl_job *j, int worker, const vo
                           const float *bias, void *y, void *scratch)
 {
     dnnl_memory_t m[5] = {NULL};
-    bool backward = j->spec.gradient && j->spec.kernel;
+    bool backward = j->spec.product == OAS_WEIGHT_GRADIENT && j->spec.kernel;
     struct {
         int arg;
         const dnnl_memory_desc_t *md;

@@ -17,6 +17,8 @@ typedef struct dnnl_job dnnl_job;
 oasis_status oas_dnnl_new(dnnl_cache **cache, int workers, int level, oasis_message *message);
 void oas_dnnl_free(dnnl_cache **cache);
 
+enum { OAS_LAYER, OAS_WEIGHT_GRADIENT, OAS_TIMES_TRANSPOSED, OAS_TIMES_PLAIN };
+
 /*
  * What a job computes:  y = act(x * w + bias) + y_before (the last only with `residual`).
  *   dense (kernel 0)  x [rows, in], w [out, in], y [rows, out]
@@ -24,15 +26,17 @@ void oas_dnnl_free(dnnl_cache **cache);
  *                     zeros beyond left and right, and above and below where padded
  * x has type `in`, w is computed in the same type, y has type `out`; bias is float.
  *
- * With `gradient`, that of the weights (no activation, no bias): oas_dnnl_run takes, where the weights would be,
- *   dense  x [rows, in], and as its x the result's gradient e [rows, width], of which it reads `out` columns;
- *          y [out, in] = e^T x + y_before, float
- *   conv   the result's gradient e; y in oneDNN's own order, see oas_dnnl_plain_gradient
+ * Other products, for the way back (no activation, no bias):
+ *   OAS_WEIGHT_GRADIENT   dense: x is the result's gradient e [rows, width], of which `out` columns are read, and w is the
+ *                         layer's x [rows, in];  y [out, in] = e^T w, float
+ *                         conv: w is e;  y is in oneDNN's own order, see oas_dnnl_plain_gradient
+ *   OAS_TIMES_TRANSPOSED  y = x w^T of w [out, in] as it lies, not packed
+ *   OAS_TIMES_PLAIN       y = x w of w [in, out] as it lies
  */
 typedef struct dnnl_spec {
     int32_t kernel, act, in_type, out_type, bias, residual, pad_top, pad_bottom;
     int64_t rows, width, in, out;
-    int64_t gradient;
+    int64_t product; /* OAS_LAYER and so on */
 } dnnl_spec;
 
 /* The job for a spec, from the cache or new; NULL after failing the graph.  To be called on the graph's thread. */
@@ -52,7 +56,7 @@ oasis_status oas_dnnl_weights(dnnl_cache *cache, const dnnl_job *job, const tens
 /* What oas_dnnl_weights takes as `permute` to read a dense weight as [in, out]: the way back through a layer. */
 enum { OAS_DNNL_TRANSPOSED = -1 };
 
-/* Floats of the gradient that a job with kernel and `gradient` writes, and its conversion to plain [out, in, 3, 3]. */
+/* Floats of the gradient that a job with kernel and OAS_WEIGHT_GRADIENT writes, and its conversion to plain [out, in, 3, 3]. */
 size_t oas_dnnl_gradient_floats(const dnnl_job *job);
 bool oas_dnnl_gradients_alike(const dnnl_job *a, const dnnl_job *b); /* in the same order, so that they may be added */
 oasis_status oas_dnnl_plain_gradient(dnnl_cache *cache, const dnnl_job *job, const float *from, float *to);

@@ -10,6 +10,7 @@
  * keep: lse, float [heads, N].  Source: OASIS, arXiv 2509.23980, section 3.2.  The fast kernels are in cpu/attention.c.
  */
 #include "cpu/attention.h"
+#include "cpu/attention_backward.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -332,6 +333,35 @@ static oasis_status attention_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* The gradient of head h of an input; NULL = not wanted. */
+static float *head_gradient(const tensor *t, int64_t at)
+{
+    float *gradient = oas_gradient_of(t);
+    return gradient ? gradient + at : NULL;
+}
+
+static oasis_status attention_cpu_backward(graph *g, const node *n)
+{
+    attention_job forward[OAS_MAX_HEADS];
+    attention_back_job job[OAS_MAX_HEADS];
+    attention_task task = task_of(n, forward);
+    for (int h = 0; h < task.jobs; h++) {
+        const attention_job *f = &forward[h];
+        int64_t at = (int64_t)h * task.head_dim;
+        job[h] = (attention_back_job){.groups = f->groups, .frames = f->frames, .height = f->height, .width = f->width};
+        memcpy(job[h].window, f->window, sizeof job[h].window);
+        if (g->planning)
+            continue;
+        job[h].q = f->q, job[h].k = f->k, job[h].v = f->v, job[h].out = f->out, job[h].lse = f->lse;
+        job[h].dout = oas_gradient_of(n->out) + at;
+        job[h].dq = head_gradient(n->in[0], at);
+        job[h].dk = head_gradient(n->in[1], at);
+        job[h].dv = head_gradient(n->in[2], at);
+    }
+    attention_back_task back = {task.dtype, task.head_dim, task.stride, task.jobs, job};
+    return oas_attention_backward(g, &back);
+}
+
 static bool attention_sample(sampler *s, int i, node *n)
 {
     /* Frames, rows, columns: one token, narrower than the window, odd, some tiles; all kinds of heads. */
@@ -358,7 +388,7 @@ const op oas_op_attention = {
     .accepts = attention_accepts,
     .scratch = attention_scratch,
     .forward = {[OAS_REF] = attention_ref, [OAS_CPU] = attention_cpu},
-    .backward = {[OAS_REF] = attention_ref_backward},
+    .backward = {[OAS_REF] = attention_ref_backward, [OAS_CPU] = attention_cpu_backward},
     .sample = attention_sample,
     /* fp32 weights and sums over up to thousands of keys, and exp good to 3e-7. */
     .tolerance = 2e-5f,

@@ -546,7 +546,7 @@ static oasis_status weight_prepare(struct weight_task *t)
     graph *g = t->g;
     const tensor *x = t->n->in[0];
     int64_t height = x->shape.size[2], kt = frames_seen(x, t->n->in[1]);
-    dnnl_spec spec = {.kernel = 3, .gradient = 1, .in_type = (int32_t)x->dtype, .out_type = OAS_F32};
+    dnnl_spec spec = {.kernel = 3, .product = OAS_WEIGHT_GRADIENT, .in_type = (int32_t)x->dtype, .out_type = OAS_F32};
     spec.width = x->shape.size[3], spec.in = kt * x->shape.size[4], spec.out = t->e->shape.size[4];
     int64_t rows = STRIP_BYTES / (spec.width * spec.in * (int64_t)oas_dtype_size(x->dtype));
     t->strip = rows < LEAST_STRIP ? LEAST_STRIP : rows;

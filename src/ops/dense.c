@@ -263,7 +263,7 @@ static oasis_status prepare_weight_gradient(struct dense_back *t)
     t->block = (outputs + t->blocks - 1) / t->blocks;
     t->blocks = (outputs + t->block - 1) / t->block;
     for (int i = 0; i < 4; i++) {
-        dnnl_spec spec = {.gradient = 1, .in_type = (int32_t)t->n->in[0]->dtype, .out_type = OAS_F32};
+        dnnl_spec spec = {.product = OAS_WEIGHT_GRADIENT, .in_type = (int32_t)t->n->in[0]->dtype, .out_type = OAS_F32};
         spec.residual = t->groups == 1;
         spec.rows = i & 1 ? rows - (t->groups - 1) * t->group : t->group;
         spec.out = i & 2 ? outputs - (t->blocks - 1) * t->block : t->block;
