@@ -59,6 +59,10 @@ oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
                               .timestep = c->timestep};
     OAS_TRY(detect_text(&transformer, c, p, message));
     decoder_config frames = {.latent_channels = c->latent_channels, .n_widths = c->decoder_widths};
+    if (c->normalised) {
+        frames.latent_mean = c->latent_mean;
+        frames.latent_std = c->latent_std;
+    }
     for (int i = 0; i < c->decoder_widths && i < OAS_MAX_DECODER_WIDTHS; i++)
         frames.widths[i] = c->decoder_channels[i];
     model->projection.weight = oas_parameter(p, OAS_MATRIX, OAS_SHAPE2(c->in_dim, BLOCK_CHANNELS), "lq_proj.weight");

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-extern const decoder_kind oas_decoder_tiny_conditional;
+extern const decoder_kind oas_decoder_tiny_conditional, oas_decoder_wan_vae, oas_decoder_taehv;
 
-static const decoder_kind *const kinds[] = {&oas_decoder_tiny_conditional};
+static const decoder_kind *const kinds[] = {&oas_decoder_tiny_conditional, &oas_decoder_wan_vae, &oas_decoder_taehv};
 
 const decoder_kind *oas_decoder_find(const char *name)
 {
@@ -17,7 +17,7 @@ const decoder_kind *oas_decoder_find(const char *name)
 
 const char *oas_decoder_names(void)
 {
-    return "tiny-conditional";
+    return "tiny-conditional, wan-vae, taehv";
 }
 
 /* Storage of the memory, made at its first use. */
@@ -39,35 +39,67 @@ static bool make_memory(graph *g, decoder_state *state, int i, const tensor *x, 
     return m->data != NULL;
 }
 
-tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int frames)
+/* The memory's frames become the last of the old ones and of x's. */
+static void remember(decoder_state *state, int i, const tensor *x, int frames)
 {
-    if (!state || !x || g->status < 0)
-        return NULL;
-    shape s = x->shape;
-    int64_t given = s.size[1];
-    s.size[1] = frames;
-    tensor *last = NULL;
-    size_t frame = oas_bytes(x) / (size_t)(s.size[0] * given);
-    if (state->started) {
-        last = oas_tensor(g, x->dtype, s);
-        if (last && !g->planning)
-            memcpy(last->data, state->memory[i].data, oas_bytes(last));
-    }
-    if (!make_memory(g, state, i, x, s) || g->planning)
-        return last;
-    for (int64_t b = 0; b < s.size[0]; b++) {
+    int64_t given = x->shape.size[1];
+    size_t frame = oas_bytes(x) / (size_t)(x->shape.size[0] * given);
+    for (int64_t b = 0; b < x->shape.size[0]; b++) {
         char *memory = (char *)state->memory[i].data + (size_t)(b * frames) * frame;
         for (int64_t f = 0; f < frames; f++) {
             int64_t from = given - frames + f; /* below 0: an older frame that moves up, or none at the start */
             if (from >= 0)
-                memcpy(memory + (size_t)f * frame, (char *)x->data + (size_t)(b * given + from) * frame, frame);
-            else if (last)
-                memcpy(memory + (size_t)f * frame,
-                       (char *)last->data + (size_t)(b * frames + frames + from) * frame, frame);
+                memcpy(memory + (size_t)f * frame, (const char *)x->data + (size_t)(b * given + from) * frame, frame);
+            else if (state->started)
+                memcpy(memory + (size_t)f * frame, memory + (size_t)(frames + from) * frame, frame);
             else
                 memset(memory + (size_t)f * frame, 0, frame);
         }
     }
+}
+
+static shape memory_shape(const tensor *x, int frames)
+{
+    shape s = x->shape;
+    s.size[1] = frames;
+    return s;
+}
+
+tensor *oas_state_history(graph *g, decoder_state *state, int i, const tensor *x, int frames)
+{
+    if (!state || !x || g->status < 0 || !state->started || !make_memory(g, state, i, x, memory_shape(x, frames)))
+        return NULL;
+    tensor *history = oas_tensor_header(g);
+    if (history)
+        *history = state->memory[i];
+    return history;
+}
+
+void oas_state_remember(graph *g, decoder_state *state, int i, const tensor *x, int frames)
+{
+    if (!state || !x || g->status < 0 || !make_memory(g, state, i, x, memory_shape(x, frames)) || g->planning)
+        return;
+    remember(state, i, x, frames);
+}
+
+void oas_state_clear(graph *g, decoder_state *state, int i, const tensor *x, int frames)
+{
+    if (!state || !x || g->status < 0 || !make_memory(g, state, i, x, memory_shape(x, frames)) || g->planning)
+        return;
+    memset(state->memory[i].data, 0, oas_bytes(&state->memory[i]));
+}
+
+tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int frames)
+{
+    if (!state || !x || g->status < 0)
+        return NULL;
+    tensor *last = NULL;
+    if (state->started) {
+        last = oas_tensor(g, x->dtype, memory_shape(x, frames));
+        if (last && !g->planning)
+            memcpy(last->data, state->memory[i].data, oas_bytes(last));
+    }
+    oas_state_remember(g, state, i, x, frames);
     return last;
 }
 

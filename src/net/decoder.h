@@ -30,6 +30,7 @@ typedef struct decoder_config {
     int latent_channels;
     int widths[OAS_MAX_DECODER_WIDTHS]; /* as the model file has them */
     int n_widths;
+    const float *latent_mean, *latent_std; /* of latent_channels, or NULL: what is usual for the kind */
 } decoder_config;
 
 typedef struct decoder_kind decoder_kind;
@@ -62,6 +63,14 @@ const char *oas_decoder_names(void);
  * the last `frames` frames of x for the next call.  x may be overwritten afterwards.
  */
 tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int frames);
+
+/*
+ * The same in two steps without a copy: the frames that memory `i` kept, seen where they lie, or NULL; and, after their
+ * last use, remembering those of x.  `clear` remembers frames of zeros, of x's size.
+ */
+tensor *oas_state_history(graph *g, decoder_state *state, int i, const tensor *x, int frames);
+void oas_state_remember(graph *g, decoder_state *state, int i, const tensor *x, int frames);
+void oas_state_clear(graph *g, decoder_state *state, int i, const tensor *x, int frames);
 
 /* ---- for their users -------------------------------------------------------------------------------------------------- */
 

@@ -44,9 +44,9 @@ tensor *oas_parameters_add(parameter_set *w, const char *name, oas_dtype dtype, 
     snprintf(item->name, sizeof item->name, "%s", name);
     item->tensor.packed = oas_packed_new();
     item->tensor.data = (void *)(uintptr_t)data;
-    if (!data)
+    if (!data && !w->shapes_only)
         item->tensor.data = item->owned = oas_alloc(oas_bytes(&item->tensor), 1);
-    if (!item->tensor.data || !item->tensor.packed) {
+    if ((!item->tensor.data && !w->shapes_only) || !item->tensor.packed) {
         w->status = oas_fail_memory(&w->message, oas_bytes(&item->tensor), name);
         free_item(item);
         return NULL;

@@ -25,6 +25,7 @@ typedef struct parameter_set {
     parameter **items; /* each stays where it is */
     int count, capacity;
     bool create;          /* make what is missing, zeroed and float, instead of refusing */
+    bool shapes_only;     /* what is made has no values: to count weights, or to list them */
     const char *path;     /* for messages */
     oasis_status status;  /* first failure, sticky */
     oasis_message message;

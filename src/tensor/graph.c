@@ -249,6 +249,18 @@ tensor *oas_graph_keep(graph *g, tensor *t, size_t mark)
     return kept;
 }
 
+tensor *oas_graph_sink(graph *g, tensor *t, size_t mark)
+{
+    if (g->recording || !t)
+        return t;
+    tensor copy = *t;
+    oas_arena_release(&g->memory, mark);
+    tensor *kept = oas_tensor(g, copy.dtype, copy.shape);
+    if (kept && !g->planning)
+        memmove(kept->data, copy.data, oas_bytes(kept));
+    return kept;
+}
+
 void oas_graph_reset(graph *g)
 {
     g->memory.used = 0;

@@ -175,6 +175,10 @@ tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t ar
 /* The line of the times under which a stage is counted. */
 stage_time *oas_graph_stage(graph *g, const char *name);
 
+/* Gives back all that was taken since the mark, and moves t's values there.  Returns t's new header (t itself while
+ * recording, when nothing is given back). */
+tensor *oas_graph_sink(graph *g, tensor *t, size_t mark);
+
 /* Starts afresh: nothing in the arena, no tape, no failure.  Keeps device, backend, compute, times. */
 void oas_graph_reset(graph *g);
 

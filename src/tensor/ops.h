@@ -65,6 +65,13 @@ tensor *oas_norm_modulate(graph *g, tensor *x, tensor *m, int shift, int scale, 
  */
 tensor *oas_rms_norm_rope(graph *g, tensor *x, tensor *gain, tensor *rope, float eps);
 
+/*
+ * RMS norm over the channels of a pixel, then an activation:  y = act(x / max(|x|, 1e-12) * sqrt(C) * gamma)
+ *   x [...,C];  gamma of C values, float;  y like x, in its storage with `in_place` when the graph does not record
+ * ops/channel_norm.c
+ */
+tensor *oas_channel_norm(graph *g, tensor *x, tensor *gamma, oas_activation act, bool in_place);
+
 /* ---- attention: ops/attention.c ------------------------------------------------------------------------------------ */
 
 enum { OAS_MAX_HEADS = 64 };
@@ -167,6 +174,19 @@ tensor *oas_loss_mse(graph *g, tensor *y, tensor *t, float weight);
 tensor *oas_loss_motion(graph *g, tensor *y, tensor *t, float weight);
 tensor *oas_loss_spectrum(graph *g, tensor *y, tensor *t, int block, int shift_y, int shift_x, float weight);
 tensor *oas_loss_gradient(graph *g, tensor *y, tensor *t, int levels, float weight);
+
+/* Every pixel of x [B,T,H,W,C] four times: [B,T,2H,2W,C], type of x.  ops/video.c */
+tensor *oas_repeat_pixels(graph *g, tensor *x);
+
+/*
+ * The last `frames` frames side by side: x [B,T,H,W,C] -> [B,T,H,W,C*frames], the oldest first within a channel, so that
+ * oas_linear with a weight [out,C,frames,1,1] is a causal convolution over time.
+ *   history  [B,frames-1,H,W,C] the frames before x, or NULL = zeros
+ */
+tensor *oas_stack_frames(graph *g, tensor *x, tensor *history, int frames);
+
+/* The frames of b [B,T2,H,W,C] after those of a [B,T1,H,W,C]; types equal. */
+tensor *oas_join_frames(graph *g, tensor *a, tensor *b);
 
 /* ---- the list ------------------------------------------------------------------------------------------------------ */
 

@@ -292,7 +292,7 @@ bool wan_golden(const weight_file *file, wan_run *run)
     if (ok && oas_weight_file_find(file, "patch_embedding.weight"))
         ok = wan_golden_dit(file, &g, &weights, run);
     else
-        ok = ok && refuse(run, "a VAE");
+        ok = ok && wan_golden_vae(file, &g, &weights, run);
     if (ok && run->stages == 0)
         ok = refuse(run, "the file has nothing to compare with");
     oas_arena_free(&g.memory);

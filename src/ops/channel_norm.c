@@ -1,0 +1,215 @@
+/*
+ * RMS norm over the channels of a pixel, and an activation:  y = act(x / max(|x|, 1e-12) * sqrt(C) * gamma).
+ * The least length is of |x| itself, not of its square.  Source: Wan2.1 vae.py by way of doc/formulas.md.
+ */
+#include "ops/math.h"
+#include "ops/op.h"
+#include "tensor/sampler.h"
+
+#include <string.h>
+
+struct channel_norm_param {
+    int32_t act;
+};
+
+extern const op oas_op_channel_norm;
+
+static const double LEAST_LENGTH = 1e-12;
+
+tensor *oas_channel_norm(graph *g, tensor *x, tensor *gamma, oas_activation act, bool in_place)
+{
+    /* The third input is only a storage that the result may take over. */
+    tensor *in[] = {x, gamma, in_place ? x : NULL};
+    struct channel_norm_param p = {(int32_t)act};
+    return oas_apply(g, &oas_op_channel_norm, in, &p, sizeof p);
+}
+
+static bool channel_norm_shape(graph *g, node *n)
+{
+    const tensor *x = n->in[0], *gamma = n->in[1];
+    if (oas_count(&gamma->shape) != oas_last(x, 0) || gamma->dtype != OAS_F32)
+        return oas_op_refuse(g, "channel_norm: gain %s does not fit %s", oas_shape_text(&gamma->shape).text,
+                             oas_shape_text(&x->shape).text);
+    if (n->in[2] && !oas_shape_equal(&n->in[2]->shape, &x->shape))
+        return oas_op_refuse(g, "channel_norm: the storage %s is not that of %s", oas_shape_text(&n->in[2]->shape).text,
+                             oas_shape_text(&x->shape).text);
+    n->out->shape = x->shape;
+    n->out->dtype = x->dtype;
+    return true;
+}
+
+/* sqrt(C) / max(|x|, 1e-12). */
+static double inverse_length(const float *x, int64_t channels)
+{
+    double square = 0;
+    for (int64_t i = 0; i < channels; i++)
+        square += (double)x[i] * (double)x[i];
+    return sqrt((double)channels) / fmax(sqrt(square), LEAST_LENGTH);
+}
+
+static oasis_status channel_norm_ref(graph *g, const node *n)
+{
+    (void)g;
+    oas_activation act = (oas_activation)OAS_PARAM(struct channel_norm_param, n)->act;
+    int64_t channels = oas_last(n->in[0], 0);
+    const float *gamma = oas_f32(n->in[1]);
+    for (int64_t row = 0, rows = oas_rows(n->in[0]); row < rows; row++) {
+        const float *x = oas_f32(n->in[0]) + row * channels;
+        float *y = oas_f32(n->out) + row * channels;
+        double r = inverse_length(x, channels);
+        for (int64_t i = 0; i < channels; i++)
+            y[i] = oas_act(act, (float)((double)x[i] * r * (double)gamma[i]));
+    }
+    return OASIS_OK;
+}
+
+/*
+ * Forward was y = act(v), v = u gamma, u = x sqrt(C)/|x|.  With dv = act'(v) dy and w = dv gamma:
+ *   dgamma += dv u;   dx += (sqrt(C)/|x|) (w - u mean(w u)), the second term missing where |x| was at its least
+ */
+static oasis_status channel_norm_backward(graph *g, const node *n)
+{
+    oas_activation act = (oas_activation)OAS_PARAM(struct channel_norm_param, n)->act;
+    int64_t channels = oas_last(n->in[0], 0);
+    const float *gamma = oas_f32(n->in[1]);
+    float *dgamma = oas_gradient_of(n->in[1]), *all_dx = oas_gradient_of(n->in[0]);
+    for (int64_t row = 0, rows = oas_rows(n->in[0]); row < rows && !g->planning; row++) {
+        const float *x = oas_f32(n->in[0]) + row * channels;
+        const float *dy = oas_gradient_of(n->out) + row * channels;
+        double r = inverse_length(x, channels), mean = 0;
+        for (int64_t i = 0; i < channels; i++) {
+            double u = (double)x[i] * r;
+            double dv = (double)dy[i] * (double)oas_act_slope(act, (float)(u * (double)gamma[i]));
+            mean += dv * (double)gamma[i] * u / (double)channels;
+            if (dgamma)
+                dgamma[i] += (float)(dv * u);
+        }
+        if (r * LEAST_LENGTH >= sqrt((double)channels))
+            mean = 0;
+        for (int64_t i = 0; all_dx && i < channels; i++) {
+            double u = (double)x[i] * r;
+            double dv = (double)dy[i] * (double)oas_act_slope(act, (float)(u * (double)gamma[i]));
+            all_dx[row * channels + i] += (float)(r * (dv * (double)gamma[i] - u * mean));
+        }
+    }
+    return OASIS_OK;
+}
+
+/* ---- fast ---------------------------------------------------------------------------------------------------------- */
+
+enum { NORM_LANES = 16, NORM_MOST_CHANNELS = 1024 };
+
+/* The sum of squares, in lanes that do not depend on the compiler. */
+static float sum_of_squares(const float *x, int64_t n)
+{
+    float lane[NORM_LANES] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + NORM_LANES <= n; i += NORM_LANES)
+        for (int k = 0; k < NORM_LANES; k++)
+            lane[k] += x[i + k] * x[i + k];
+    for (; i < n; i++)
+        lane[0] += x[i] * x[i];
+    for (int k = 0; k < NORM_LANES; k++)
+        sum += lane[k];
+    return sum;
+}
+
+static void load(float *to, const tensor *t, int64_t at, int64_t n)
+{
+    if (t->dtype == OAS_F32) {
+        memcpy(to, (const float *)t->data + at, (size_t)n * sizeof *to);
+        return;
+    }
+    const uint16_t *from = (const uint16_t *)t->data + at;
+    for (int64_t i = 0; i < n; i++)
+        to[i] = oas_from_bf16(from[i]);
+}
+
+/* Rounds to nearest even without a branch; NaN becomes another NaN or an infinity, which is as bad. */
+static void store(const tensor *t, int64_t at, const float *from, int64_t n)
+{
+    if (t->dtype == OAS_F32) {
+        memcpy((float *)t->data + at, from, (size_t)n * sizeof *from);
+        return;
+    }
+    uint16_t *to = (uint16_t *)t->data + at;
+    for (int64_t i = 0; i < n; i++) {
+        union {
+            float f;
+            uint32_t u;
+        } v = {.f = from[i]};
+        to[i] = (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
+    }
+}
+
+struct norm_task {
+    const node *n;
+    int64_t slab;
+};
+
+static void norm_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const struct norm_task *t = arg;
+    const tensor *x = t->n->in[0];
+    oas_activation act = (oas_activation)OAS_PARAM(struct channel_norm_param, t->n)->act;
+    int64_t channels = oas_last(x, 0), rows = oas_rows(x), last = (slab + 1) * t->slab;
+    const float *gamma = oas_f32(t->n->in[1]);
+    float v[NORM_MOST_CHANNELS], root = sqrtf((float)channels);
+    for (int64_t row = slab * t->slab; row < rows && row < last; row++) {
+        load(v, x, row * channels, channels);
+        float length = sqrtf(sum_of_squares(v, channels));
+        float r = root / (length > (float)LEAST_LENGTH ? length : (float)LEAST_LENGTH);
+        for (int64_t i = 0; i < channels; i++)
+            v[i] = v[i] * r * gamma[i];
+        if (act == OAS_SILU)
+            for (int64_t i = 0; i < channels; i++)
+                v[i] = v[i] / (1.f + oas_exp(-v[i]));
+        else if (act != OAS_LINEAR)
+            for (int64_t i = 0; i < channels; i++)
+                v[i] = oas_act(act, v[i]);
+        store(t->n->out, row * channels, v, channels);
+    }
+}
+
+static oasis_status channel_norm_cpu(graph *g, const node *n)
+{
+    int64_t rows = oas_rows(n->in[0]);
+    struct norm_task t = {.n = n, .slab = oas_slab_rows(rows, 64, 4096)};
+    oas_pool_run(oas_graph_pool(g), (rows + t.slab - 1) / t.slab, norm_slab, &t);
+    return OASIS_OK;
+}
+
+static bool channel_norm_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    return oas_last(n->in[0], 0) <= NORM_MOST_CHANNELS && n->in[0]->dtype == n->out->dtype;
+}
+
+static bool channel_norm_sample(sampler *s, int i, node *n)
+{
+    static const int64_t channels[] = {96, 33, 1, 384};
+    static const oas_activation acts[] = {OAS_SILU, OAS_LINEAR, OAS_SILU, OAS_GELU_TANH};
+    if (i >= 4)
+        return false;
+    *(struct channel_norm_param *)(void *)n->param = (struct channel_norm_param){(int32_t)acts[i]};
+    n->in[0] = oas_sample_activation(s, OAS_SHAPE5(1, 2, oas_sample_size(s, 1, 9), oas_sample_size(s, 1, 30), channels[i]), 3);
+    n->in[1] = oas_sample_floats(s, OAS_SHAPE4(channels[i], 1, 1, 1), 1);
+    return true;
+}
+
+const op oas_op_channel_norm = {
+    .name = "channel_norm",
+    .stage = "passes",
+    .n_in = 3,
+    .optional = 1u << 2,
+    .constant = 1u << 2,
+    .in_place = 3,
+    .shape = channel_norm_shape,
+    .accepts = channel_norm_accepts,
+    .forward = {[OAS_REF] = channel_norm_ref, [OAS_CPU] = channel_norm_cpu},
+    .backward = {[OAS_REF] = channel_norm_backward},
+    .sample = channel_norm_sample,
+    .tolerance = 2e-6f,
+    .tolerance_bf16 = 3e-3f,
+};
