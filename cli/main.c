@@ -6,6 +6,7 @@
 /* One line per command, in the order of the help; a hidden one works without being listed. */
 #define COMMANDS(X)                                                                                                    \
     X(upscale)                                                                                                         \
+    X(degrade)                                                                                                         \
     X(bench)                                                                                                           \
     X(info)                                                                                                            \
     X(version)                                                                                                         \

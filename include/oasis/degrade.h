@@ -32,7 +32,7 @@ typedef struct oasis_degrade_options {
     bool video;           /* with the two video codecs; default true.  Single pictures are usually spared them */
     oasis_poisson_domain poisson; /* default UNIT */
     bool fast_video;              /* libx264's preset veryfast in place of medium: three times faster; default false */
-    int threads;                  /* 0 = as many as the process may use, default 1.  The bits do not depend on it */
+    int threads;                  /* 0 = as many as the process may use, the default.  The bits do not depend on it */
 } oasis_degrade_options;
 
 OASIS_API void oasis_degrade_options_init(oasis_degrade_options *options);

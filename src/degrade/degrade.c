@@ -38,7 +38,7 @@ static const oasis_option option_rows[] = {
      "strength of Poisson noise: unit as Real-ESRGAN, byte 16 times weaker, as DOVE", "Degradation"},
     {"fast-video", 0, NULL, OASIS_OPTION_FLAG, FIELD(fast_video), 0, 0, NULL, NULL, "false",
      "H.264 by the preset veryfast in place of medium", "Degradation"},
-    {"threads", 'j', NULL, OASIS_OPTION_INT, FIELD(threads), 0, 1024, NULL, "N", "1",
+    {"threads", 'j', NULL, OASIS_OPTION_INT, FIELD(threads), 0, 1024, NULL, "N", "0",
      "threads that compute; 0 = as many as there are processors; the result does not depend on it", "Degradation"},
     {.name = NULL},
 };
@@ -50,7 +50,7 @@ const oasis_option *oasis_degrade_option_rows(void)
 
 void oasis_degrade_options_init(oasis_degrade_options *options)
 {
-    *options = (oasis_degrade_options){.size = sizeof *options, .scale = 4, .video = true, .threads = 1};
+    *options = (oasis_degrade_options){.size = sizeof *options, .scale = 4, .video = true};
 }
 
 static oasis_status check(const oasis_degrade_options *o, int width, int height, oasis_message *message)
