@@ -1,6 +1,7 @@
 /* Colour descriptions: defaults for untagged pictures, and matrices. */
 #include "video/color.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -183,7 +184,7 @@ void oas_color_codes(enum AVColorRange range, bool chroma, int depth, double *of
         *scale = 1;
         return;
     }
-    double unit = (double)((int64_t)1 << (depth - 8)), top = (double)(((int64_t)1 << depth) - 1);
+    double unit = ldexp(1, depth - 8), top = (double)(((int64_t)1 << depth) - 1);
     if (range == AVCOL_RANGE_JPEG) {
         *offset = chroma ? 128 * unit : 0;
         *scale = top;

@@ -29,7 +29,8 @@ bool oas_converter_fits(const oas_converter *converter, enum AVPixelFormat forma
 oasis_status oas_converter_to_rgb(oas_converter *converter, const AVFrame *in, oasis_frame *out,
                                   oasis_message *message);
 
-/* Fills the planes of `out`, which are allocated and writable.  Alpha is 1 where the frame has none. */
+/* Fills the planes of `out`, which are allocated and writable.  Alpha is 1 where the frame has none.
+ * Values are limited to the codes there are; a pixel with a NaN becomes code 0. */
 oasis_status oas_converter_from_rgb(oas_converter *converter, const oasis_frame *in, AVFrame *out,
                                     oasis_message *message);
 
