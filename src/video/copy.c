@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { REORDER_SECONDS = 5 }; /* how far packets of other streams may lie behind in the file */
+enum { REORDER_SECONDS = 5 };      /* how far packets of other streams may lie behind in the file */
+static const double PRIMING = 0.1; /* seconds that sound may begin before 0 to prepare its decoder */
 
 struct oas_copied {
     int out;          /* index in the output, -1: left out */
     int64_t last_dts; /* in the output's time base */
     int64_t delta;    /* state of av_rescale_delta */
+    bool began;       /* past the packets that only prepare the decoder */
 };
 
 /* ---- what containers hold ----------------------------------------------------------------------------------------- */
@@ -281,6 +283,25 @@ oasis_status oas_copier_add(oas_copier *c, unsigned index, const char *name, cha
 
 /* ---- packets ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * Packets outside of an MP4's edit list are marked to be thrown away.  Those at the beginning prepare a decoder for the
+ * first sound; they are kept where the container has times before 0.
+ */
+static bool is_shown(const oas_copier *c, oas_copied *s)
+{
+    bool thrown = c->packet->flags & AV_PKT_FLAG_DISCARD;
+    s->began |= !thrown;
+    return !thrown || (!s->began && c->out->oformat->flags & AVFMT_TS_NEGATIVE);
+}
+
+/* The pause between two subtitles of an MP4: its muxer writes them itself, and would write them twice. */
+static bool is_empty_text(const oas_copier *c)
+{
+    const AVPacket *p = c->packet;
+    return c->in->streams[p->stream_index]->codecpar->codec_id == AV_CODEC_ID_MOV_TEXT && p->size == 2 &&
+           p->data[0] == 0 && p->data[1] == 0;
+}
+
 /* The next packet of a stream that is copied, in the input's time base; false at the end of the file. */
 static oasis_status read_packet(oas_copier *c, oasis_message *message)
 {
@@ -294,9 +315,9 @@ static oasis_status read_packet(oas_copier *c, oasis_message *message)
             return oas_media_fail_av(message, code, "'%s': the streams that are copied cannot be read any further",
                                      c->source->path);
         int index = c->packet->stream_index;
-        bool wanted = index < (int)c->source->format->nb_streams && c->streams[index].out >= 0 &&
-                      !is_cover(c->in->streams[index]) && !(c->packet->flags & AV_PKT_FLAG_DISCARD);
-        if (wanted)
+        bool copied = index < (int)c->source->format->nb_streams && c->streams[index].out >= 0 &&
+                      !is_cover(c->in->streams[index]);
+        if (copied && is_shown(c, &c->streams[index]) && !is_empty_text(c))
             return OASIS_OK;
         av_packet_unref(c->packet);
     }
@@ -338,6 +359,9 @@ static void convert_times(oas_copier *c)
     int64_t least = s->last_dts == AV_NOPTS_VALUE ? INT64_MIN : s->last_dts + strict;
     if (p->dts == AV_NOPTS_VALUE)
         p->dts = p->pts = s->last_dts == AV_NOPTS_VALUE ? 0 : least;
+    if (p->dts < 0 && !(c->out->oformat->flags & AVFMT_TS_NEGATIVE) &&
+        (double)p->dts * av_q2d(to->time_base) > -PRIMING)
+        p->dts = 0; /* or the muxer would move all streams, the video too */
     if (p->dts < least)
         p->dts = least;
     if (p->pts != AV_NOPTS_VALUE && p->pts < p->dts)

@@ -128,7 +128,7 @@ static AVStream *add_video(const clip *c, AVFormatContext *mux, AVCodecContext *
         st->codecpar->field_order = AV_FIELD_TT;
     if (c->rotation) {
         int32_t *m = (int32_t *)(void *)av_stream_new_side_data(st, AV_PKT_DATA_DISPLAYMATRIX, 9 * sizeof(int32_t));
-        av_display_rotation_set(m, -c->rotation);
+        av_display_rotation_set(m, c->rotation);
         /* Moved back into the first quadrant, as cameras write it. */
         m[6] = c->rotation == 90 ? c->height << 16 : c->rotation == 180 ? c->width << 16 : 0;
         m[7] = c->rotation == 270 ? c->width << 16 : c->rotation == 180 ? c->height << 16 : 0;
@@ -431,7 +431,7 @@ static void remove_tree(const char *path)
 
 const char *path_of(const char *name)
 {
-    static char folder[256], paths[8][512];
+    static char folder[256], paths[32][512];
     static int next;
     if (!folder[0]) {
         const char *tmp = getenv("TMPDIR");
@@ -443,7 +443,7 @@ const char *path_of(const char *name)
         folder[0] = '\0';
         return NULL;
     }
-    char *path = paths[next++ % 8];
+    char *path = paths[next++ % 32];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
 }

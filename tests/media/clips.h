@@ -68,7 +68,7 @@ const seen_packet *packet_of(const seen *s, int stream, int i);
 /* The i-th stream of a type, or NULL. */
 AVStream *stream_of(const seen *s, enum AVMediaType type, int i);
 
-/* A name in a folder of the test program (8 names at a time); NULL removes the folder at the end. */
+/* A name in a folder of the test program (32 names at a time); NULL removes the folder at the end. */
 const char *path_of(const char *name);
 int files_in(const char *folder); /* hidden ones, too */
 bool exists(const char *path);
