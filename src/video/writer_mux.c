@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MAX_REORDER = 32 }; /* frames that a codec may reorder: 16 in H.264 and HEVC */
+
 static bool is_named(const AVOutputFormat *container, const char *names)
 {
     return av_match_name(container->name, names) > 0;
@@ -258,16 +260,30 @@ static int64_t time_of(const oasis_writer *w, int64_t k)
     return w->times[k % OAS_WRITER_RING].pts;
 }
 
+/*
+ * The frame number at whose time a packet is decoded, at most that of the frame it shows.  Encoders give it as dts;
+ * libx265's is garbage in clips of a few frames, so one far from the packet's own number is replaced.
+ */
+static int64_t decoding_order(const oasis_writer *w, const AVPacket *packet)
+{
+    const AVCodecContext *c = w->encoder.context;
+    const AVCodecDescriptor *d = avcodec_descriptor_get(c->codec_id);
+    int64_t number = w->shown, order = packet->dts;
+    if (!d || !(d->props & AV_CODEC_PROP_REORDER))
+        return packet->pts;
+    if (order == AV_NOPTS_VALUE || order > number || order < number - MAX_REORDER)
+        order = number - c->has_b_frames;
+    return order < packet->pts ? order : packet->pts;
+}
+
 oasis_status oas_mux_packet(oasis_writer *w, AVPacket *packet, oasis_message *message)
 {
-    int64_t k = packet->pts, order = packet->dts;
-    const AVCodecDescriptor *d = avcodec_descriptor_get(w->encoder.context->codec_id);
-    bool reorders = d && d->props & AV_CODEC_PROP_REORDER;
+    int64_t k = packet->pts;
     if (k < 0 || k >= w->frames || w->frames - k >= OAS_WRITER_RING)
         return oas_media_fail(message, OASIS_E_IO, "the encoder %s gave a packet of frame %lld of %lld",
                               w->encoder.context->codec->name, (long long)k, (long long)w->frames);
+    packet->dts = time_of(w, decoding_order(w, packet));
     packet->pts = time_of(w, k);
-    packet->dts = reorders && order != AV_NOPTS_VALUE && order < k ? time_of(w, order) : packet->pts;
     if (w->last_dts != AV_NOPTS_VALUE && packet->dts <= w->last_dts)
         packet->dts = w->last_dts + 1;
     if (packet->pts < packet->dts)

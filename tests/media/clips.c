@@ -97,7 +97,7 @@ static AVCodecContext *open_video(const clip *c, AVFormatContext *mux)
     e->color_primaries = c->primaries;
     e->color_trc = c->transfer;
     e->chroma_sample_location = c->location;
-    e->sample_aspect_ratio = c->sar;
+    e->sample_aspect_ratio = c->sar.den ? c->sar : (AVRational){0, 1};
     e->thread_count = 1;
     e->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL;
     if (c->top_field_first) {
@@ -162,6 +162,8 @@ static void write_packets(AVFormatContext *mux, AVCodecContext *e, AVStream *st,
                 p->duration = c->pts[k] == p->pts ? c->pts[k + 1] - p->pts : p->duration;
         else if (c)
             p->duration = 1;
+        if (c && (p->dts > p->pts || p->dts < p->pts - 64 * 1000)) /* libx265's are garbage in clips of two frames */
+            p->dts = p->pts;
         av_packet_rescale_ts(p, e->time_base, st->time_base);
         OK(av_interleaved_write_frame(mux, p));
     }
