@@ -1,6 +1,8 @@
 /* The sizes that MP4, Matroska and AVI files declare. */
 #include "video/declared_size.h"
 
+#include "video/ebml_walk.h"
+
 #include <string.h>
 
 static bool read_at(FILE *file, int64_t position, unsigned char *bytes, size_t n)
@@ -61,34 +63,11 @@ static void walk_mp4(FILE *file, oas_declared_size *d)
     }
 }
 
-/* An EBML number at *position; its length marker is kept for identifiers and removed for sizes.  -1: unknown size. */
-static bool ebml_number(FILE *file, int64_t *position, bool identifier, int64_t *value)
-{
-    unsigned char bytes[8];
-    if (!read_at(file, *position, bytes, 1) || bytes[0] == 0)
-        return false;
-    int length = 1;
-    while (!(bytes[0] & 0x80 >> (length - 1)))
-        length++;
-    if (!read_at(file, *position, bytes, (size_t)length))
-        return false;
-    *position += length;
-    uint64_t v = big_endian(bytes, length), all = ((uint64_t)1 << 7 * length) - 1;
-    if (!identifier) {
-        v &= all;
-        *value = v == all ? -1 : (int64_t)v;
-    } else {
-        *value = (int64_t)v;
-    }
-    return true;
-}
-
 static void walk_matroska(FILE *file, oas_declared_size *d)
 {
-    enum { SEGMENT = 0x18538067, CLUSTER = 0x1F43B675 };
     int64_t position = 0, id, size;
-    while (ebml_number(file, &position, true, &id) && ebml_number(file, &position, false, &size)) {
-        if (id == SEGMENT) { /* step into it */
+    while (oas_ebml_number(file, &position, true, &id) && oas_ebml_number(file, &position, false, &size)) {
+        if (id == OAS_EBML_SEGMENT) { /* step into it */
             if (size > 0 && size < INT64_MAX - position)
                 need(d, position + size, "Segment");
             continue;
@@ -96,7 +75,7 @@ static void walk_matroska(FILE *file, oas_declared_size *d)
         if (size < 0 || size > INT64_MAX - position)
             return;
         position += size;
-        need(d, position, id == CLUSTER ? "Cluster" : "element");
+        need(d, position, id == OAS_EBML_CLUSTER ? "Cluster" : "element");
     }
 }
 

@@ -9,7 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { DECODER_THREADS = 2 }; /* decoding must not take the processors from the network */
+enum {
+    DECODER_THREADS = 2, /* decoding must not take the processors from the network */
+    Y4M_HEAD = 6         /* "FRAME" and a line feed, the head of a frame without parameters */
+};
 
 /* ---- the container ------------------------------------------------------------------------------------------------ */
 
@@ -177,6 +180,8 @@ oasis_status oas_video_open(oas_video *v, const char *path, bool whole, oasis_me
             v->format->streams[i]->discard = AVDISCARD_ALL;
     if (whole)
         OAS_TRY(check_size(v, message));
+    if (strstr(v->format->iformat->name, "matroska"))
+        oas_ebml_walk_open(&v->walk, path);
     if (is_mov(v->format))
         v->expected_packets = avformat_index_get_entries_count(v->stream);
     return open_decoder(v, message);
@@ -184,6 +189,7 @@ oasis_status oas_video_open(oas_video *v, const char *path, bool whole, oasis_me
 
 void oas_video_close(oas_video *v)
 {
+    oas_ebml_walk_close(&v->walk);
     av_packet_free(&v->packet);
     avcodec_free_context(&v->decoder);
     avformat_close_input(&v->format);
@@ -196,6 +202,7 @@ bool oas_video_seek(oas_video *v, int64_t pts)
     avcodec_flush_buffers(v->decoder);
     v->strict = v->clean = v->draining = false;
     v->expected_packets = 0;
+    oas_ebml_walk_close(&v->walk); /* what lies between is not read */
     return true;
 }
 
@@ -215,11 +222,31 @@ static oasis_status damaged(const oas_video *v, int code, const char *what, oasi
         (long long)v->frames + 1, time[0] ? ", after " : "", time, what, reason[0] ? ": " : "", reason);
 }
 
-/* The demuxer said that there is no more: check that it is so. */
-static oasis_status check_end(const oas_video *v, oasis_message *message)
+static bool is_y4m(const AVFormatContext *format)
 {
+    return strcmp(format->iformat->name, "yuv4mpegpipe") == 0;
+}
+
+/* Notes where a frame of YUV4MPEG2 ends: the demuxer takes a half frame for the end. */
+static void note_packet_end(oas_video *v)
+{
+    const AVPacket *p = v->packet;
+    if (!is_y4m(v->format) || p->pos < 0)
+        return;
+    v->head = v->packet_end > 0 ? p->pos - v->packet_end + v->head : Y4M_HEAD;
+    v->packet_end = p->pos + p->size + v->head;
+}
+
+/* The demuxer said that there is no more: check that it is so. */
+static oasis_status check_end(oas_video *v, oasis_message *message)
+{
+    if (v->packet_end > 0 && avio_tell(v->format->pb) > v->packet_end)
+        return oas_media_fail(message, OASIS_E_FORMAT, "'%s' is cut short: frame %lld is not complete", v->path,
+                              (long long)v->packets + 1);
     if (v->format->pb && v->format->pb->error < 0)
         return damaged(v, v->format->pb->error, "the file cannot be read any further", message);
+    if (!oas_ebml_walk_to(&v->walk, INT64_MAX))
+        return damaged(v, 0, "what follows is unreadable", message);
     if (v->packets < v->expected_packets)
         return oas_media_fail(message, OASIS_E_FORMAT,
                               "'%s' ends early: its index has %lld frames, but only %lld are there", v->path,
@@ -242,8 +269,12 @@ static oasis_status feed(oas_video *v, oasis_message *message)
     oasis_status status = OASIS_OK;
     if (v->packet->stream_index == v->stream->index) {
         v->packets++;
+        note_packet_end(v);
+        bool chained = v->packet->pos < 0 || oas_ebml_walk_to(&v->walk, v->packet->pos);
         v->strict |= (v->packet->flags & AV_PKT_FLAG_KEY) != 0;
-        if (v->strict && v->packet->flags & AV_PKT_FLAG_CORRUPT) {
+        if (!chained) {
+            status = damaged(v, 0, "packets before it are unreadable", message);
+        } else if (v->strict && v->packet->flags & AV_PKT_FLAG_CORRUPT) {
             status = damaged(v, 0, "a packet is incomplete", message);
         } else if (v->packet->size > 0) {
             code = avcodec_send_packet(v->decoder, v->packet);

@@ -8,6 +8,7 @@
 #ifndef OAS_VIDEO_VIDEO_STREAM_H
 #define OAS_VIDEO_VIDEO_STREAM_H
 
+#include "video/ebml_walk.h"
 #include "video/media.h"
 
 #include <libavcodec/avcodec.h>
@@ -31,6 +32,8 @@ typedef struct oas_video {
     bool strict;                       /* past the first key packet */
     bool clean;                        /* past the first key frame */
     bool draining;
+    oas_ebml_walk walk;       /* Matroska: the chain of elements */
+    int64_t packet_end, head; /* YUV4MPEG2: where the last packet ends; length of a frame's head */
 } oas_video;
 
 /*

@@ -162,7 +162,7 @@ static void write_packets(AVFormatContext *mux, AVCodecContext *e, AVStream *st,
                 p->duration = c->pts[k] == p->pts ? c->pts[k + 1] - p->pts : p->duration;
         else if (c)
             p->duration = 1;
-        if (c && (p->dts > p->pts || p->dts < p->pts - 64 * 1000)) /* libx265's are garbage in clips of two frames */
+        if (c && (p->dts > p->pts || p->dts < p->pts - 1000000000)) /* libx265's are garbage in clips of two frames */
             p->dts = p->pts;
         av_packet_rescale_ts(p, e->time_base, st->time_base);
         OK(av_interleaved_write_frame(mux, p));
