@@ -8,16 +8,11 @@
 
 #include "base/memory.h"
 #include "cpu/attention_kernel.h"
+#include "cpu/vector_c.h"
 
-#include <float.h>
 #include <math.h>
-#include <string.h>
 
 /* ---- the kernel in plain C ----------------------------------------------------------------------------------------- */
-
-typedef struct vec {
-    float lane[LANES];
-} vec;
 
 #define KERNEL oas_attention_c
 #define KEYS_PER_UNIT 1
@@ -25,122 +20,6 @@ typedef struct vec {
 #define PANELS 1
 #define WINDOW_STEP 4
 #define WINDOW_BLOCKS 1
-
-static inline vec v_set(float x)
-{
-    vec r;
-    for (int i = 0; i < LANES; i++)
-        r.lane[i] = x;
-    return r;
-}
-
-static inline vec v_load(const float *p)
-{
-    vec r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
-
-static inline void v_store(float *p, vec a)
-{
-    memcpy(p, &a, sizeof a);
-}
-
-static inline vec v_max(vec a, vec b)
-{
-    for (int i = 0; i < LANES; i++)
-        a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
-    return a;
-}
-
-static inline vec v_add(vec a, vec b)
-{
-    for (int i = 0; i < LANES; i++)
-        a.lane[i] += b.lane[i];
-    return a;
-}
-
-static inline vec v_mul(vec a, vec b)
-{
-    for (int i = 0; i < LANES; i++)
-        a.lane[i] *= b.lane[i];
-    return a;
-}
-
-static inline vec v_fma(vec a, vec b, vec c)
-{
-    for (int i = 0; i < LANES; i++)
-        a.lane[i] = a.lane[i] * b.lane[i] + c.lane[i];
-    return a;
-}
-
-static inline vec v_select(uint16_t mask, vec yes, vec no)
-{
-    for (int i = 0; i < LANES; i++)
-        yes.lane[i] = mask >> i & 1 ? yes.lane[i] : no.lane[i];
-    return yes;
-}
-
-static inline float v_top(vec a)
-{
-    float top = a.lane[0];
-    for (int i = 1; i < LANES; i++)
-        top = a.lane[i] > top ? a.lane[i] : top;
-    return top;
-}
-
-static inline float v_sum(vec a)
-{
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            a.lane[i] += a.lane[i + half];
-    return a.lane[0];
-}
-
-static inline vec v_exp2(vec x)
-{
-    for (int i = 0; i < LANES; i++)
-        x.lane[i] = exp2f(x.lane[i]);
-    return x;
-}
-
-static inline vec v_mac(vec acc, vec a, vec b)
-{
-    return v_fma(a, b, acc);
-}
-
-static inline vec load_units(const void *p, oas_dtype dtype, int values)
-{
-    vec r = v_set(0.f);
-    oas_convert(r.lane, OAS_F32, p, dtype, values);
-    return r;
-}
-
-static inline vec load_keys(const void *const *rows, size_t offset, oas_dtype dtype, int values)
-{
-    return load_units((const char *)rows[0] + offset, dtype, values);
-}
-
-static inline void store_values(void *p, oas_dtype dtype, vec a, int values)
-{
-    oas_convert(p, dtype, a.lane, OAS_F32, values);
-}
-
-static inline void store_weights(float *s, int64_t stride, vec first, vec second)
-{
-    v_store(s, first);
-    v_store(s + stride, second);
-}
-
-static inline void transpose(vec *a)
-{
-    for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < i; j++) {
-            float t = a[i].lane[j];
-            a[i].lane[j] = a[j].lane[i];
-            a[j].lane[i] = t;
-        }
-}
 
 #include "cpu/attention_template.h"
 

@@ -36,7 +36,6 @@
 #include "cpu/attention.h"
 
 enum {
-    LANES = 16,
     KEY_BLOCK = 256, /* keys whose weights are held at once */
     KEY_STEP = 32,   /* dense keys are padded to a multiple of this */
     TILE_HIGH = 2,   /* window tiles of queries, and blocks of keys */

@@ -6,15 +6,14 @@
  *   ROWS, PANELS    a dense tile: ROWS queries by PANELS vectors in registers; 32 is a multiple of 16*PANELS
  *   WINDOW_STEP, WINDOW_BLOCKS   the same for scores of window tiles; WINDOW_STEP divides 8, WINDOW_BLOCKS divides 6
  *
- *   vec             16 floats, or 16 units
- *   v_set, v_load, v_store, v_max, v_add, v_mul, v_fma (a*b + c), v_select (mask, yes, no), v_top, v_sum (of lanes)
- *   v_exp2          2^x for x <= 0, down to 0;  2^-inf = 0
+ * and includes a header of vectors (vector_c.h, x86/vector_*.h).  With KEYS_PER_UNIT 2 it also defines
+ *
  *   v_mac           (acc, a, b): acc + products of units
  *   load_units      (p, dtype, values): up to 16 units of a row, zeros behind
  *   load_keys       (rows, offset, dtype, values): up to 16 channels of the KEYS_PER_UNIT keys of a unit
  *   store_weights   (s, stride, first, second): two vectors of weights as units, at s and, where needed, s + stride
  *   store_values    (p, dtype, a, values)
- *   transpose       16 vectors of 16 units
+ *   weight_exp2     2^x for x <= 0, down to 0;  2^-inf = 0
  */
 #include <float.h>
 #include <math.h>
@@ -31,6 +30,39 @@
 #define FETCH(p) ((void)(p))
 #endif
 #define KERNEL_INLINE static inline __attribute__((always_inline))
+
+#if KEYS_PER_UNIT == 1
+static inline vec v_mac(vec acc, vec a, vec b)
+{
+    return v_fma(a, b, acc);
+}
+
+static inline vec load_units(const void *p, oas_dtype dtype, int values)
+{
+    return v_load_values(p, dtype, values);
+}
+
+static inline vec load_keys(const void *const *rows, size_t offset, oas_dtype dtype, int values)
+{
+    return v_load_values((const char *)rows[0] + offset, dtype, values);
+}
+
+static inline void store_weights(float *s, int64_t stride, vec first, vec second)
+{
+    v_store(s, first);
+    v_store(s + stride, second);
+}
+
+static inline void store_values(void *p, oas_dtype dtype, vec a, int values)
+{
+    v_store_values(p, dtype, a, values);
+}
+
+static inline vec weight_exp2(vec x)
+{
+    return v_exp2(x);
+}
+#endif
 
 /* ---- products ------------------------------------------------------------------------------------------------------ */
 
@@ -100,7 +132,7 @@ KERNEL_INLINE float weigh(float *s, const int stride, int vectors, const uint16_
     float old = *top, highest = v_top(v_max(a, b)) * scale, factor = 1.f;
     if (highest > old) {
         *top = highest;
-        factor = v_top(v_exp2(v_set(old - highest)));
+        factor = v_top(weight_exp2(v_set(old - highest)));
     }
     vec shift = v_set(-*top), times = v_set(scale);
     a = v_load(total);
@@ -108,8 +140,8 @@ KERNEL_INLINE float weigh(float *s, const int stride, int vectors, const uint16_
         a = v_mul(a, v_set(factor));
     b = v_set(0.f);
     for (int i = 0; i < vectors; i += 2) {
-        vec x = v_exp2(v_fma(v_load(s + i * next), times, shift));
-        vec y = v_exp2(v_fma(v_load(s + (i + 1) * next), times, shift));
+        vec x = weight_exp2(v_fma(v_load(s + i * next), times, shift));
+        vec y = weight_exp2(v_fma(v_load(s + (i + 1) * next), times, shift));
         a = v_add(a, x);
         b = v_add(b, y);
         store_weights(s + i / KEYS_PER_UNIT * next, next, x, y);

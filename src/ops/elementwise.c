@@ -102,6 +102,23 @@ static oasis_status gate_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void gate_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    const oas_passes *pass = oas_graph_passes(g);
+    int64_t d = oas_last(n->in[0], 0);
+    const tensor *b = n->in[1];
+    const float *gate = n->in[2] ? oas_f32(n->in[2]) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
+    for (int64_t i = begin; i < end; i++)
+        pass->add_gated(oas_f32(n->out) + i * d, oas_f32(n->in[0]) + i * d,
+                        (const char *)b->data + i * d * (int64_t)oas_dtype_size(b->dtype), b->dtype, gate, d);
+}
+
+static oasis_status gate_cpu(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_rows(n->in[0]), (size_t)oas_last(n->in[0], 0) * 12, gate_stretch);
+    return OASIS_OK;
+}
+
 static bool gate_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -121,7 +138,7 @@ const op oas_op_add_gated = {
     .optional = 1u << 2,
     .in_place = 1,
     .shape = gate_shape,
-    .forward = {[OAS_REF] = gate_ref},
+    .forward = {[OAS_REF] = gate_ref, [OAS_CPU] = gate_cpu},
     .backward = {[OAS_REF] = gate_backward, [OAS_CPU] = gate_backward},
     .sample = gate_sample,
     .tolerance = 1e-6f,
@@ -198,6 +215,24 @@ static oasis_status axpy_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void axpy_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    oas_graph_passes(g)->axpy(oas_f32(n->out) + begin, oas_f32(n->in[0]) + begin, OAS_PARAM(struct axpy_param, n)->a,
+                              oas_f32(n->in[1]) + begin, end - begin);
+}
+
+static oasis_status axpy_cpu(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_count(&n->out->shape), 12, axpy_stretch);
+    return OASIS_OK;
+}
+
+static bool axpy_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    return n->in[0]->dtype == OAS_F32 && n->in[1]->dtype == OAS_F32;
+}
+
 static bool axpy_sample(sampler *s, int i, node *n)
 {
     if (i >= 2)
@@ -214,7 +249,8 @@ const op oas_op_axpy = {
     .stage = "passes",
     .n_in = 2,
     .shape = axpy_shape,
-    .forward = {[OAS_REF] = axpy_ref},
+    .accepts = axpy_accepts,
+    .forward = {[OAS_REF] = axpy_ref, [OAS_CPU] = axpy_cpu},
     .backward = {[OAS_REF] = axpy_backward, [OAS_CPU] = axpy_backward},
     .sample = axpy_sample,
     .tolerance = 1e-6f,
@@ -278,6 +314,28 @@ static oasis_status activate_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void activate_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    static const oas_pass_function functions[OAS_ACTIVATIONS] = {
+        [OAS_GELU_TANH] = OAS_PASS_GELU_TANH, [OAS_SILU] = OAS_PASS_SILU, [OAS_RELU] = OAS_PASS_RELU};
+    const oas_passes *pass = oas_graph_passes(g);
+    int32_t act = OAS_PARAM(struct activate_param, n)->act;
+    oas_dtype type = n->in[0]->dtype;
+    size_t offset = (size_t)begin * oas_dtype_size(type);
+    char *y = (char *)n->out->data + offset;
+    const char *x = (const char *)n->in[0]->data + offset;
+    if (act == OAS_LINEAR)
+        pass->convert(y, type, x, type, end - begin);
+    else
+        pass->activate(y, x, type, functions[act], end - begin);
+}
+
+static oasis_status activate_cpu(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_count(&n->out->shape), 2 * oas_dtype_size(n->out->dtype), activate_stretch);
+    return OASIS_OK;
+}
+
 static bool activate_sample(sampler *s, int i, node *n)
 {
     if (i >= OAS_ACTIVATIONS)
@@ -293,7 +351,7 @@ const op oas_op_activate = {
     .n_in = 1,
     .in_place = 1,
     .shape = same_shape,
-    .forward = {[OAS_REF] = activate_ref},
+    .forward = {[OAS_REF] = activate_ref, [OAS_CPU] = activate_cpu},
     .backward = {[OAS_REF] = activate_backward, [OAS_CPU] = activate_backward},
     .sample = activate_sample,
     .tolerance = 1e-6f,
@@ -329,10 +387,16 @@ static oasis_status cast_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void cast_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    oas_dtype to = n->out->dtype, from = n->in[0]->dtype;
+    oas_graph_passes(g)->convert((char *)n->out->data + (size_t)begin * oas_dtype_size(to), to,
+                                 (const char *)n->in[0]->data + (size_t)begin * oas_dtype_size(from), from, end - begin);
+}
+
 static oasis_status cast_cpu(graph *g, const node *n)
 {
-    (void)g;
-    oas_convert(n->out->data, n->out->dtype, n->in[0]->data, n->in[0]->dtype, oas_count(&n->out->shape));
+    oas_for_stretches(g, n, oas_count(&n->out->shape), 6, cast_stretch);
     return OASIS_OK;
 }
 

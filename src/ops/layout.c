@@ -25,6 +25,33 @@ static int64_t block_channel(const struct block_param *p, int64_t channels, int6
     return p->order == OAS_CHANNEL_SLOW ? c * p->f.t * p->f.h * p->f.w + place : place * channels + c;
 }
 
+/* One row of positions or pixels as a repeating rearrangement of a row of the input (cpu/passes.h). */
+enum { MOST_INDICES = 8192 };
+
+typedef struct row_plan {
+    int64_t period, step; /* of the output and the input; several blocks, so that whole vectors repeat */
+    int32_t index[MOST_INDICES];
+} row_plan;
+
+/* How many blocks of `values` values repeat together: their values are a multiple of 16. */
+static int64_t blocks_together(int64_t values)
+{
+    int64_t blocks = 1;
+    while (values * blocks % 16 != 0)
+        blocks *= 2;
+    return blocks;
+}
+
+/* Repeats the first `values` indices of a plan, `step` input values further each time. */
+static void repeat(row_plan *plan, int64_t values, int64_t step)
+{
+    int64_t blocks = blocks_together(values);
+    plan->period = values * blocks;
+    plan->step = step * blocks;
+    for (int64_t i = values; i < plan->period; i++)
+        plan->index[i] = plan->index[i - values] + (int32_t)step;
+}
+
 /* ---- space to depth ------------------------------------------------------------------------------------------------ */
 
 tensor *oas_space_to_depth(graph *g, tensor *x, block_factor f, oas_channel_order order, int front, oas_dtype out)
@@ -67,6 +94,50 @@ static oasis_status to_depth_ref(graph *g, const node *n)
         }
     }
     return OASIS_OK;
+}
+
+/* Rows of positions: of all batches and frames. */
+static void to_depth_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *in = n->in[0]->shape.size, *out = n->out->shape.size;
+    oas_dtype from = n->in[0]->dtype, to = n->out->dtype;
+    row_plan plan;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t y = i % out[2], frame = i / out[2] % out[1], b = i / out[2] / out[1], first = 0;
+        for (int t = 0; t < p->f.t; t++) {
+            int64_t at = frame * p->f.t + t, source = at < p->front ? 0 : at - p->front;
+            if (t == 0)
+                first = source;
+            for (int64_t k = 0; k < (int64_t)p->f.h * p->f.w * in[4]; k++) {
+                int64_t row = k / (p->f.w * in[4]), col = k / in[4] % p->f.w, c = k % in[4];
+                plan.index[block_channel(p, in[4], c, t, (int)row, (int)col)] =
+                    (int32_t)((((source - first) * in[2] + row) * in[3] + col) * in[4] + c);
+            }
+        }
+        repeat(&plan, out[4], p->f.w * in[4]);
+        size_t read = (size_t)(((b * in[1] + first) * in[2] + y * p->f.h) * in[3] * in[4]);
+        size_t written = (size_t)(i * out[3] * out[4]) * oas_dtype_size(to);
+        oas_graph_passes(g)->rearrange((char *)n->out->data + written, to, (const char *)n->in[0]->data + read * oas_dtype_size(from), from,
+                                       oas_count(&n->in[0]->shape) - (int64_t)read, NULL, plan.index, plan.period,
+                                       plan.step, out[3] * out[4]);
+    }
+}
+
+static oasis_status to_depth_cpu(graph *g, const node *n)
+{
+    const int64_t *out = n->out->shape.size;
+    oas_for_stretches(g, n, out[0] * out[1] * out[2], (size_t)(out[3] * out[4]) * 8, to_depth_stretch);
+    return OASIS_OK;
+}
+
+/* Tables of indices are small, and values of bf16 lie in whole pairs. */
+static bool to_depth_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    const int64_t *in = n->in[0]->shape.size, values = oas_last(n->out, 0);
+    return values * blocks_together(values) <= MOST_INDICES && in[1] * in[2] * in[3] * in[4] < INT32_MAX &&
+           (n->in[0]->dtype == OAS_F32 || in[4] % 2 == 0);
 }
 
 /* Row `slab` of the input, all its frames: what forward read from it flows back. */
@@ -118,7 +189,8 @@ const op oas_op_space_to_depth = {
     .stage = "passes",
     .n_in = 1,
     .shape = to_depth_shape,
-    .forward = {[OAS_REF] = to_depth_ref},
+    .accepts = to_depth_accepts,
+    .forward = {[OAS_REF] = to_depth_ref, [OAS_CPU] = to_depth_cpu},
     .backward = {[OAS_REF] = to_depth_backward, [OAS_CPU] = to_depth_backward},
     .sample = to_depth_sample,
     .tolerance = 1e-7f,
@@ -175,6 +247,44 @@ static oasis_status to_space_ref(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* Rows of pixels: of all batches and frames. */
+static void to_space_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    const struct block_param *p = OAS_PARAM(struct block_param, n);
+    const int64_t *in = n->in[0]->shape.size, *out = n->out->shape.size;
+    oas_dtype from = n->in[0]->dtype, to = n->out->dtype;
+    row_plan plan;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t y = i % out[2], frame = i / out[2], b = frame / out[1], t = frame % out[1] + p->front;
+        for (int64_t k = 0; k < p->f.w * out[4]; k++)
+            plan.index[k] = (int32_t)block_channel(p, out[4], k % out[4], (int)(t % p->f.t), (int)(y % p->f.h),
+                                                   (int)(k / out[4]));
+        repeat(&plan, p->f.w * out[4], in[4]);
+        size_t read = (size_t)(((b * in[1] + t / p->f.t) * in[2] + y / p->f.h) * in[3] * in[4]);
+        int64_t at = i * out[3] * out[4];
+        oas_graph_passes(g)->rearrange((char *)n->out->data + (size_t)at * oas_dtype_size(to), to,
+                                       (const char *)n->in[0]->data + read * oas_dtype_size(from), from,
+                                       oas_count(&n->in[0]->shape) - (int64_t)read,
+                                       n->in[1] ? oas_f32(n->in[1]) + at : NULL, plan.index, plan.period, plan.step,
+                                       out[3] * out[4]);
+    }
+}
+
+static oasis_status to_space_cpu(graph *g, const node *n)
+{
+    const int64_t *out = n->out->shape.size;
+    oas_for_stretches(g, n, out[0] * out[1] * out[2], (size_t)(out[3] * out[4]) * 8, to_space_stretch);
+    return OASIS_OK;
+}
+
+static bool to_space_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    int64_t values = OAS_PARAM(struct block_param, n)->f.w * oas_last(n->out, 0);
+    return values * blocks_together(values) <= MOST_INDICES && (n->in[0]->dtype == OAS_F32 || oas_last(n->in[0], 0) % 2 == 0) &&
+           (!n->in[1] || n->in[1]->dtype == OAS_F32);
+}
+
 /* Row `slab` of the output. */
 static void to_space_backward_slab(void *arg, int64_t slab, int worker)
 {
@@ -226,7 +336,8 @@ const op oas_op_depth_to_space = {
     .n_in = 2,
     .optional = 1u << 1,
     .shape = to_space_shape,
-    .forward = {[OAS_REF] = to_space_ref},
+    .accepts = to_space_accepts,
+    .forward = {[OAS_REF] = to_space_ref, [OAS_CPU] = to_space_cpu},
     .backward = {[OAS_REF] = to_space_backward, [OAS_CPU] = to_space_backward},
     .sample = to_space_sample,
     .tolerance = 1e-7f,
@@ -283,6 +394,23 @@ static oasis_status channels_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void channels_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    oas_dtype from = n->in[0]->dtype, to = n->out->dtype;
+    int64_t width = oas_last(n->in[0], 0);
+    for (int64_t i = begin; i < end; i++)
+        oas_graph_passes(g)->convert((char *)n->out->data + (size_t)(i * p->count) * oas_dtype_size(to), to,
+                                     (const char *)n->in[0]->data + (size_t)(i * width + p->begin) * oas_dtype_size(from),
+                                     from, p->count);
+}
+
+static oasis_status channels_cpu(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_rows(n->in[0]), (size_t)OAS_PARAM(struct range_param, n)->count * 8, channels_stretch);
+    return OASIS_OK;
+}
+
 static bool channels_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -299,7 +427,7 @@ const op oas_op_channels = {
     .stage = "passes",
     .n_in = 1,
     .shape = channels_shape,
-    .forward = {[OAS_REF] = channels_ref},
+    .forward = {[OAS_REF] = channels_ref, [OAS_CPU] = channels_cpu},
     .backward = {[OAS_REF] = channels_backward, [OAS_CPU] = channels_backward},
     .sample = channels_sample,
     .tolerance = 1e-7f,

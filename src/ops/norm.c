@@ -125,6 +125,24 @@ static oasis_status modulate_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void modulate_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    const struct modulate_param *p = OAS_PARAM(struct modulate_param, n);
+    const oas_passes *pass = oas_graph_passes(g);
+    int64_t d = oas_last(n->in[0], 0);
+    const float *x = oas_f32(n->in[0]), *m = oas_f32(n->in[1]);
+    char *y = n->out->data;
+    for (int64_t i = begin; i < end; i++)
+        pass->norm_modulate(y + i * d * (int64_t)oas_dtype_size(n->out->dtype), n->out->dtype, x + i * d,
+                            m + p->shift * d, m + p->scale * d, d, p->eps);
+}
+
+static oasis_status modulate_cpu(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_rows(n->in[0]), (size_t)oas_last(n->in[0], 0) * 8, modulate_stretch);
+    return OASIS_OK;
+}
+
 static bool modulate_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -141,7 +159,7 @@ const op oas_op_norm_modulate = {
     .stage = "passes",
     .n_in = 2,
     .shape = modulate_shape,
-    .forward = {[OAS_REF] = modulate_ref},
+    .forward = {[OAS_REF] = modulate_ref, [OAS_CPU] = modulate_cpu},
     .backward = {[OAS_REF] = modulate_backward, [OAS_CPU] = modulate_backward},
     .sample = modulate_sample,
     .tolerance = 2e-6f,
@@ -253,6 +271,29 @@ static oasis_status rope_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static void rope_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    const oas_passes *pass = oas_graph_passes(g);
+    int64_t d = oas_last(n->in[0], 0), head = oas_last(n->in[2], 0), period = n->in[2]->shape.size[0];
+    int64_t row = d * (int64_t)oas_dtype_size(n->in[0]->dtype);
+    for (int64_t i = begin; i < end; i++)
+        pass->rms_norm_rope((char *)n->out->data + i * row, (const char *)n->in[0]->data + i * row, n->in[0]->dtype,
+                            oas_f32(n->in[1]), oas_f32(n->in[2]) + i % period * head, head, d,
+                            OAS_PARAM(struct rope_param, n)->eps);
+}
+
+static oasis_status rope_cpu(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_rows(n->in[0]), (size_t)oas_last(n->in[0], 0) * 8, rope_stretch);
+    return OASIS_OK;
+}
+
+static bool rope_accepts(const graph *g, const node *n)
+{
+    (void)g;
+    return n->in[0]->dtype == n->out->dtype;
+}
+
 static bool rope_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -270,7 +311,8 @@ const op oas_op_rms_norm_rope = {
     .stage = "passes",
     .n_in = 3,
     .shape = rope_shape,
-    .forward = {[OAS_REF] = rope_ref},
+    .accepts = rope_accepts,
+    .forward = {[OAS_REF] = rope_ref, [OAS_CPU] = rope_cpu},
     .backward = {[OAS_REF] = rope_backward, [OAS_CPU] = rope_backward},
     .constant = 1u << 2, /* the angles */
     .sample = rope_sample,

@@ -4,6 +4,28 @@
 #include <math.h>
 #include <string.h>
 
+typedef struct stretches {
+    const graph *g;
+    const node *n;
+    oas_stretch_fn *fn;
+    int64_t count, each;
+} stretches;
+
+static void stretch_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const stretches *s = arg;
+    int64_t begin = slab * s->each, end = begin + s->each < s->count ? begin + s->each : s->count;
+    s->fn(s->g, s->n, begin, end);
+}
+
+void oas_for_stretches(graph *g, const node *n, int64_t count, size_t bytes, oas_stretch_fn *fn)
+{
+    int64_t each = OAS_STRETCH_BYTES / (int64_t)(bytes ? bytes : 1);
+    stretches s = {.g = g, .n = n, .fn = fn, .count = count, .each = each > 0 ? each : 1};
+    oas_pool_run(oas_graph_pool(g), (count + s.each - 1) / s.each, stretch_slab, &s);
+}
+
 int64_t oas_slab_rows(int64_t rows, int64_t least, int64_t most)
 {
     int64_t n = (rows / 16 + 15) / 16 * 16;

@@ -5,6 +5,7 @@
 #define OAS_OPS_OP_H
 
 #include "cpu/device.h"
+#include "cpu/passes.h"
 #include "tensor/ops.h"
 
 /* Fails the graph and returns false, so that shape functions can `return oas_op_refuse(...)`. */
@@ -32,6 +33,20 @@ static inline int64_t oas_rows(const tensor *t)
  * up to 16, at least `least`, at most `most`.  Depends on the work alone.
  */
 int64_t oas_slab_rows(int64_t rows, int64_t least, int64_t most);
+
+/*
+ * Calls fn(n, begin, end) for stretches of 0 .. count-1, over the pool's threads.  A stretch is about OAS_STRETCH_BYTES
+ * of memory, of which each index touches `bytes`; its borders depend on the work alone.
+ */
+enum { OAS_STRETCH_BYTES = 128 << 10 };
+typedef void oas_stretch_fn(const graph *g, const node *n, int64_t begin, int64_t end);
+void oas_for_stretches(graph *g, const node *n, int64_t count, size_t bytes, oas_stretch_fn *fn);
+
+/* The kernels of the graph's machine. */
+static inline const oas_passes *oas_graph_passes(const graph *g)
+{
+    return oas_passes_for(g->device ? g->device->level : OAS_LEVEL_C);
+}
 
 /* Where an input's gradient is added to; NULL = nobody wants it. */
 static inline float *oas_gradient_of(const tensor *t)

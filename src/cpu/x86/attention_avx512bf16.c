@@ -9,8 +9,8 @@
 #define WINDOW_STEP 8
 #define WINDOW_BLOCKS 3
 
-/* The polynomial's largest relative error over [0, 1) is 2.7e-6: weights are rounded to 2^-9 afterwards. */
-static inline vec v_exp2(vec x)
+/* The polynomial's largest relative error over [0, 1) is 2.7e-6: weights are rounded by up to 2^-8 afterwards. */
+static inline vec weight_exp2(vec x)
 {
     vec f = v_fraction(x);
     vec p = v_fma(v_set(1.3534168e-2f), f, v_set(5.2011464e-2f));

@@ -1,10 +1,12 @@
-/* 16 floats of AVX-512, for the kernels of this folder. */
+/* 16 floats of AVX-512, for the kernels of this folder; what each function does: cpu/vector_c.h. */
 #ifndef OAS_CPU_X86_VECTOR_AVX512_H
 #define OAS_CPU_X86_VECTOR_AVX512_H
 
 #include "tensor/tensor.h"
 
 #include <immintrin.h>
+
+enum { LANES = 16 };
 
 typedef __m512 vec;
 
@@ -36,6 +38,11 @@ static inline vec v_add(vec a, vec b)
 static inline vec v_mul(vec a, vec b)
 {
     return _mm512_mul_ps(a, b);
+}
+
+static inline vec v_div(vec a, vec b)
+{
+    return _mm512_div_ps(a, b);
 }
 
 static inline vec v_fma(vec a, vec b, vec c)
@@ -70,12 +77,22 @@ static inline vec v_fraction(vec x)
     return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 
-/* The first n <= 16 values at p as floats, zeros behind. */
+/* The polynomial's largest relative error over [0, 1) is 8e-8 (least squares, weights moved to the extremes). */
+static inline vec v_exp2(vec x)
+{
+    vec f = v_fraction(x);
+    vec p = v_fma(v_set(1.8775767e-3f), f, v_set(8.9893406e-3f));
+    p = v_fma(p, f, v_set(5.5826318e-2f));
+    p = v_fma(p, f, v_set(2.4015361e-1f));
+    p = v_fma(p, f, v_set(6.9315308e-1f));
+    return v_scale(v_fma(p, f, v_set(0.99999994f)), x);
+}
+
 static inline vec v_load_values(const void *p, oas_dtype dtype, int n)
 {
     __mmask16 mask = (__mmask16)((1u << n) - 1);
     if (dtype == OAS_F32)
-        return _mm512_maskz_loadu_ps(mask, p);
+        return n == LANES ? v_load(p) : _mm512_maskz_loadu_ps(mask, p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
 }
 
@@ -90,7 +107,6 @@ static inline __m512i v_round_bf16(vec a)
     return _mm512_srli_epi32(rounded, 16);
 }
 
-/* Stores the first n <= 16 lanes. */
 static inline void v_store_values(void *p, oas_dtype dtype, vec a, int n)
 {
     __mmask16 mask = (__mmask16)((1u << n) - 1);
@@ -100,7 +116,24 @@ static inline void v_store_values(void *p, oas_dtype dtype, vec a, int n)
         _mm256_mask_storeu_epi16(p, mask, _mm512_cvtepi32_epi16(v_round_bf16(a)));
 }
 
-/* Transposes 16 vectors: pairs of rows, then pairs of pairs, within quarters; then the quarters themselves. */
+static inline vec v_rotate(vec a, vec angle)
+{
+    vec swapped = _mm512_permute_ps(a, 0xb1), sine = _mm512_movehdup_ps(angle);
+    return _mm512_fmaddsub_ps(a, _mm512_moveldup_ps(angle), _mm512_mul_ps(swapped, sine));
+}
+
+/* Of bf16, the aligned pair that holds the value is read. */
+static inline vec v_gather(const void *p, oas_dtype dtype, const int32_t *index)
+{
+    __m512i at = _mm512_loadu_si512(index);
+    if (dtype == OAS_F32)
+        return _mm512_i32gather_ps(at, p, 4);
+    __m512i pair = _mm512_i32gather_epi32(_mm512_srli_epi32(at, 1), p, 4);
+    __m512i even = _mm512_slli_epi32(_mm512_andnot_si512(at, _mm512_set1_epi32(1)), 4);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_sllv_epi32(pair, even), _mm512_set1_epi32((int)0xffff0000u)));
+}
+
+/* Pairs of rows, then pairs of pairs, within quarters; then the quarters themselves. */
 static inline void transpose(vec *a)
 {
     vec b[16];
