@@ -32,6 +32,10 @@ oasis_status oas_fail(oasis_message *message, oasis_status status, const char *f
         va_end(args);
         if (n >= (int)sizeof message->text)
             memcpy(message->text + sizeof message->text - 4, "...", 4);
+        /* Names from files are quoted in sentences: they must not steer a terminal. */
+        for (char *s = message->text; *s; s++)
+            if ((unsigned char)*s < 0x20 || *s == 0x7f)
+                *s = '?';
     }
     return status;
 }
