@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { LENGTH_BYTES = 8 };
@@ -138,43 +137,26 @@ static oasis_status read_metadata(weight_file *w, const weight_source *file, jso
     return OASIS_OK;
 }
 
-/* Order of the data; among tensors that begin at the same place, the empty ones come first. */
-static int compare_places(const void *a, const void *b)
-{
-    const stored *x = *(const stored *const *)a, *y = *(const stored *const *)b;
-    uintptr_t p = (uintptr_t)x->data, q = (uintptr_t)y->data;
-    return p != q ? (p < q ? -1 : 1) : strcmp(x->name, y->name);
-}
-
 /* The tensors must tile the data: each byte belongs to exactly one. */
-static oasis_status check_cover(const weight_file *w, const weight_source *file, const unsigned char *data,
-                                size_t data_size, oasis_message *message)
+static oasis_status check_cover(weight_file *w, const weight_source *file, const unsigned char *data, size_t data_size,
+                                oasis_message *message)
 {
-    size_t n = 0, count = oas_weight_file_count(w);
-    const stored **order = oas_alloc(count, sizeof *order);
-    if (!order)
-        return oas_fail_memory(message, count * sizeof *order, "the order of tensors");
-    for (size_t i = 0; i < count; i++)
-        if (oas_weight_file_at(w, i)->bytes > 0)
-            order[n++] = oas_weight_file_at(w, i);
-    qsort(order, n, sizeof *order, compare_places);
-    oasis_status status = OASIS_OK;
+    const stored *const *order = oas_weight_file_by_place(w);
     size_t at = 0;
-    for (size_t i = 0; i < n && status == OASIS_OK; i++) {
+    OAS_TRY(oas_weight_file_check_overlap(w, message));
+    for (size_t i = 0; i < oas_weight_file_count(w); i++) {
+        if (order[i]->bytes == 0)
+            continue;
         size_t begin = (size_t)((const unsigned char *)order[i]->data - data);
-        if (begin < at)
-            status = oas_fail(message, OASIS_E_FORMAT, "%s: tensors %s and %s overlap by %zu bytes", file->path,
-                              order[i - 1]->name, order[i]->name, at - begin);
-        else if (begin > at)
-            status = oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes before tensor %s belong to no tensor", file->path,
-                              begin - at, order[i]->name);
+        if (begin != at)
+            return oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes before tensor %s belong to no tensor", file->path,
+                            begin - at, order[i]->name);
         at = begin + order[i]->bytes;
     }
-    oas_free(order);
-    if (status == OASIS_OK && at != data_size)
-        status = oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes behind the last tensor belong to no tensor",
-                          file->path, data_size - at);
-    return status;
+    if (at != data_size)
+        return oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes behind the last tensor belong to no tensor", file->path,
+                        data_size - at);
+    return OASIS_OK;
 }
 
 static oasis_status read_header(weight_file *w, const weight_source *file, json_t *header, size_t data_at,

@@ -17,6 +17,12 @@ struct mapping {
     mapping *next;
 };
 
+typedef struct family family;
+struct family {
+    weight_file *file;
+    family *next;
+};
+
 struct weight_file {
     char *path;
     const char *format;
@@ -26,9 +32,11 @@ struct weight_file {
     size_t count, room, notes, note_room;
     block *blocks;
     mapping *maps;
+    family *parts; /* files that are closed with this one */
 };
 
-static const weight_reader *const readers[] = {&oas_read_safetensors};
+static const weight_reader *const readers[] = {&oas_read_safetensors, &oas_read_torch_zip, &oas_read_gguf,
+                                               &oas_read_shards};
 
 /* ---- building ---------------------------------------------------------------------------------------------------- */
 
@@ -134,6 +142,48 @@ static int compare_names(const void *a, const void *b)
     return strcmp((*(const stored *const *)a)->name, (*(const stored *const *)b)->name);
 }
 
+/* Tensors in one place are told apart by name, so that a file is always refused with the same sentence. */
+static int compare_places(const void *a, const void *b)
+{
+    const stored *x = *(const stored *const *)a, *y = *(const stored *const *)b;
+    uintptr_t p = (uintptr_t)x->data, q = (uintptr_t)y->data;
+    return p != q ? (p < q ? -1 : 1) : strcmp(x->name, y->name);
+}
+
+const stored *const *oas_weight_file_by_place(weight_file *w)
+{
+    for (size_t i = 0; i < w->count; i++)
+        w->by_name[i] = &w->tensor[i];
+    if (w->count > 1)
+        qsort(w->by_name, w->count, sizeof *w->by_name, compare_places);
+    return w->by_name;
+}
+
+oasis_status oas_weight_file_check_overlap(weight_file *w, oasis_message *message)
+{
+    const stored *const *order = oas_weight_file_by_place(w);
+    for (size_t i = 1; i < w->count; i++) {
+        const stored *a = order[i - 1], *b = order[i];
+        const unsigned char *end = a->bytes ? (const unsigned char *)a->data + a->bytes : NULL;
+        if (end && end > (const unsigned char *)b->data)
+            return oas_fail(message, OASIS_E_FORMAT, "%s: tensors %s and %s overlap by %zu bytes", w->path, a->name,
+                            b->name, (size_t)(end - (const unsigned char *)b->data));
+    }
+    return OASIS_OK;
+}
+
+oasis_status oas_weight_file_adopt(weight_file *w, weight_file *part, oasis_message *message)
+{
+    family *f = oas_weight_file_take(w, 1, sizeof *f);
+    if (!f) {
+        oas_weight_file_close(&part);
+        return oas_fail_memory(message, sizeof *f, "one of several files");
+    }
+    *f = (family){.file = part, .next = w->parts};
+    w->parts = f;
+    return OASIS_OK;
+}
+
 oasis_status oas_weight_file_index(weight_file *w, oasis_message *message)
 {
     for (size_t i = 0; i < w->count; i++)
@@ -190,7 +240,7 @@ oasis_status oas_weight_file_open(weight_file **w, const char *path, oasis_messa
     oas_filemap_close(&map);
     if (!reader)
         return oas_fail(message, OASIS_E_UNSUPPORTED,
-                        "%s: not a format of weights that this program knows (safetensors)", path);
+                        "%s: not a format of weights that this program knows (safetensors, PyTorch zip, GGUF)", path);
     return oas_weight_file_open_as(w, path, reader, message);
 }
 
@@ -200,6 +250,8 @@ void oas_weight_file_close(weight_file **w)
     *w = NULL;
     if (!all)
         return;
+    for (family *f = all->parts; f; f = f->next)
+        oas_weight_file_close(&f->file);
     for (mapping *m = all->maps; m; m = m->next)
         oas_filemap_close(&m->map);
     for (block *b = all->blocks; b;) {

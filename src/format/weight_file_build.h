@@ -57,6 +57,15 @@ void oas_weight_file_add_note(weight_file *w, const char *key, const char *value
 /* Checks a name: 1 to OAS_STORED_MAX_NAME bytes of printable UTF-8 (no control characters, no NUL). */
 oasis_status oas_weight_file_check_name(const char *path, const char *name, size_t length, oasis_message *message);
 
+/* All tensors sorted by where their data begins; those without data come first.  Valid until oas_weight_file_index. */
+const stored *const *oas_weight_file_by_place(weight_file *w);
+
+/* Refuses tensors that share bytes.  Before oas_weight_file_index. */
+oasis_status oas_weight_file_check_overlap(weight_file *w, oasis_message *message);
+
+/* Hands over another handle, to be closed with this one; also when it fails. */
+oasis_status oas_weight_file_adopt(weight_file *w, weight_file *part, oasis_message *message);
+
 /* Sorts for oas_weight_file_find and refuses names that occur twice.  Called once, after the last tensor. */
 oasis_status oas_weight_file_index(weight_file *w, oasis_message *message);
 
