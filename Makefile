@@ -29,11 +29,12 @@ tsan:            ## every test under the thread sanitizer
 	@$(SUITE) BUILD=build-tsan CMAKE_FLAGS="$(DEBUG) -DOASIS_SANITIZE=thread"
 
 bench: all       ## speed on this machine
-	@ninja -C $(BUILD) bench
+	@$(BUILD)/oasis bench
 
-fuzz:            ## run the fuzz targets for a while (clang)
-	@CC=clang cmake -S . -B build-fuzz -G Ninja $(DEBUG) -DOASIS_FUZZ=ON
-	@ninja -C build-fuzz fuzz
+fuzz:            ## run each fuzz target for FUZZ_SECONDS (default 60); needs clang
+	@cmake -S . -B build-fuzz -G Ninja $(DEBUG) -DCMAKE_C_COMPILER=clang -DOASIS_FUZZ=ON
+	@ninja -C build-fuzz -j $(JOBS)
+	@tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
 
 fmt:             ## format all C sources
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -32,7 +32,7 @@ typedef const oasis_option *option_table(void);
 
 typedef struct command {
     const char *name;
-    const char *words;                 /* names of the positional words, as in usage: "IN OUT" */
+    const char *words;                 /* names of the positional words, as in usage: "IN OUT"; NULL = it takes none */
     int max_words;                     /* at most MAX_WORDS */
     const char *summary;               /* one line without a period */
     const char *description;           /* paragraphs for help and man page, separated by an empty line */

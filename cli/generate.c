@@ -57,7 +57,7 @@ static void man_option(const oasis_option *o, const char *user)
 
 static void man_command(const command *c)
 {
-    printf(".SS oasis %s %s%s\n", c->name, c->tables[0] ? "[OPTIONS] " : "", c->words);
+    printf(".SS oasis %s %s%s\n", c->name, c->tables[0] ? "[OPTIONS] " : "", c->words ? c->words : "");
     for (const char *p = c->description; *p;) {
         char paragraph[1024];
         size_t n = strcspn(p, "\n");
@@ -273,7 +273,6 @@ static int run_completion(int argc, char **argv)
 
 const command cli_command_man = {
     .name = "man",
-    .words = "",
     .summary = "print the manual page",
     .description = "Prints the manual page.",
     .hidden = true,

@@ -81,8 +81,8 @@ static bool group_was_printed(const command *c, int table, const oasis_option *r
 
 void cli_print_help(const command *c, FILE *to)
 {
-    fprintf(to, "Usage: oasis %s%s%s%s\n\n", c->name, c->tables[0] ? " [OPTIONS]" : "", c->words[0] ? " " : "",
-            c->words);
+    fprintf(to, "Usage: oasis %s%s%s%s\n\n", c->name, c->tables[0] ? " [OPTIONS]" : "", c->words ? " " : "",
+            c->words ? c->words : "");
     for (const char *p = c->description; *p;) {
         char paragraph[1024];
         size_t n = strcspn(p, "\n");

@@ -18,7 +18,6 @@ static int run_version(int argc, char **argv)
 
 const command cli_command_version = {
     .name = "version",
-    .words = "",
     .summary = "name the build, the processor's features in use, and the libraries",
     .description = "Names the build, the processor's features in use, and the libraries. Also: oasis --version.",
     .run = run_version,

@@ -75,12 +75,14 @@ static void test_help(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "--help",    "-h",      "help", "help upscale",    "upscale --help", "info -h",
-        "--version", "version", "man",  "completion bash", "completion zsh", "completion fish"};
+        "--help",       "-h",        "help",     "help upscale",    "help bench",     "help info",
+        "help version", "help help", "help man", "help completion", "upscale --help", "info -h",
+        "--version",    "version",   "man",      "completion bash", "completion zsh", "completion fish"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         result r = run(lines[i]);
         expect_code(&r, 0, lines[i]);
         assert_true(r.out_size > 40);
+        assert_null(strstr(r.out, "(null)"));
         assert_int_equal(r.err_size, 0);
         result_free(&r);
     }
