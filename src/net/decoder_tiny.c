@@ -13,10 +13,7 @@
  * The last step is a pixel shuffle from 1/2, since a convolution to 3 channels at full resolution is slow.
  */
 #include "net/decoder.h"
-
-typedef struct residual {
-    conv conv1, conv2;
-} residual;
+#include "net/residual.h"
 
 typedef struct tiny {
     conv conv_in;
@@ -34,27 +31,6 @@ typedef struct tiny {
 
 enum { FRAMES_PER_LATENT = 4 };
 
-static conv bind_conv(parameter_set *w, int out, int in, const char *name, const char *part)
-{
-    conv c;
-    c.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE4(out, in, 3, 3), "decoder.%s%s.weight", name, part);
-    c.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(out), "decoder.%s%s.bias", name, part);
-    return c;
-}
-
-static linear bind_1x1(parameter_set *w, int out, int in, const char *name)
-{
-    linear l;
-    l.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE4(out, in, 1, 1), "decoder.%s.weight", name);
-    l.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(out), "decoder.%s.bias", name);
-    return l;
-}
-
-static residual bind_residual(parameter_set *w, int c, int frames, const char *name)
-{
-    return (residual){bind_conv(w, c, frames * c, name, ".conv1"), bind_conv(w, c, c, name, ".conv2")};
-}
-
 static void *tiny_bind(const decoder_config *config, parameter_set *w)
 {
     if (config->n_widths != 4) {
@@ -68,20 +44,20 @@ static void *tiny_bind(const decoder_config *config, parameter_set *w)
         return NULL;
     }
     int cz = config->widths[0], c8 = config->widths[1], c4 = config->widths[2], c2 = config->widths[3];
-    d->conv_in = bind_conv(w, cz, config->latent_channels, "conv_in", "");
-    d->mem_z[0] = bind_residual(w, cz, 2, "mem_z.0");
-    d->mem_z[1] = bind_residual(w, cz, 2, "mem_z.1");
-    d->grow = bind_1x1(w, FRAMES_PER_LATENT * c8, cz, "grow");
-    d->skip8 = bind_1x1(w, c8, 3 * 8 * 8, "skip8");
-    d->mem8 = bind_residual(w, c8, 2, "mem8");
-    d->up4 = bind_1x1(w, 4 * c4, c8, "up4");
-    d->skip4 = bind_conv(w, c4, 3 * 4 * 4, "skip4", "");
-    d->res4 = bind_residual(w, c4, 1, "res4");
-    d->mem4 = bind_residual(w, c4, 2, "mem4");
-    d->up2 = bind_1x1(w, 4 * c2, c4, "up2");
-    d->skip2 = bind_conv(w, c2, 3 * 2 * 2, "skip2", "");
-    d->res2 = bind_residual(w, c2, 1, "res2");
-    d->conv_out = bind_conv(w, 3 * 2 * 2, c2, "conv_out", "");
+    d->conv_in = oas_bind_conv(w, cz, config->latent_channels, "decoder.conv_in");
+    d->mem_z[0] = oas_bind_residual(w, cz, 2, "decoder.mem_z.0");
+    d->mem_z[1] = oas_bind_residual(w, cz, 2, "decoder.mem_z.1");
+    d->grow = oas_bind_1x1(w, FRAMES_PER_LATENT * c8, cz, "decoder.grow");
+    d->skip8 = oas_bind_1x1(w, c8, 3 * 8 * 8, "decoder.skip8");
+    d->mem8 = oas_bind_residual(w, c8, 2, "decoder.mem8");
+    d->up4 = oas_bind_1x1(w, 4 * c4, c8, "decoder.up4");
+    d->skip4 = oas_bind_conv(w, c4, 3 * 4 * 4, "decoder.skip4");
+    d->res4 = oas_bind_residual(w, c4, 1, "decoder.res4");
+    d->mem4 = oas_bind_residual(w, c4, 2, "decoder.mem4");
+    d->up2 = oas_bind_1x1(w, 4 * c2, c4, "decoder.up2");
+    d->skip2 = oas_bind_conv(w, c2, 3 * 2 * 2, "decoder.skip2");
+    d->res2 = oas_bind_residual(w, c2, 1, "decoder.res2");
+    d->conv_out = oas_bind_conv(w, 3 * 2 * 2, c2, "decoder.conv_out");
     if (w->status < 0) {
         oas_free(d);
         return NULL;
@@ -92,10 +68,7 @@ static void *tiny_bind(const decoder_config *config, parameter_set *w)
 /* Res, or with a memory (index in the state, from 0 on) Mem. */
 static tensor *apply_residual(graph *g, const residual *r, decoder_state *state, int memory, tensor *x)
 {
-    tensor *last = memory >= 0 ? oas_state_exchange(g, state, memory, x, 1) : NULL;
-    size_t mark = oas_graph_mark(g);
-    tensor *y = oas_conv(g, x, &r->conv1, last, OAS_SILU, NULL);
-    return oas_graph_keep(g, oas_conv(g, y, &r->conv2, NULL, OAS_LINEAR, x), mark);
+    return oas_residual(g, r, memory >= 0 ? oas_state_exchange(g, state, memory, x, 1) : NULL, x);
 }
 
 static tensor *unshuffled(graph *g, tensor *pixels, int factor)

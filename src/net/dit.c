@@ -112,9 +112,17 @@ static tensor *feed_forward(graph *g, const dit_block *b, tensor *u)
     return oas_linear(g, hidden, &b->ffn_out, OAS_LINEAR, NULL, g->compute);
 }
 
+typedef struct block_call {
+    const dit_block *block;
+    block_place at;
+} block_call;
+
 /* x [N,dim] float -> the same, in place unless recording. */
-static tensor *block(graph *g, const dit_block *b, const block_place *at, tensor *x)
+static tensor *block(graph *g, const void *arg, tensor *x)
 {
+    const block_call *call = arg;
+    const dit_block *b = call->block;
+    const block_place *at = &call->at;
     enum { SHIFT_ATTENTION, SCALE_ATTENTION, GATE_ATTENTION, SHIFT_FFN, SCALE_FFN, GATE_FFN };
     float eps = at->config->eps;
     size_t mark = oas_graph_mark(g);
@@ -148,7 +156,8 @@ tensor *oas_dit(graph *g, const dit *d, tensor *c)
     x = oas_view(g, x, OAS_SHAPE2(tokens, config->dim));
     for (int i = 0; i < config->layers; i++) {
         at.route = &d->routes[i];
-        x = block(g, &d->blocks[i], &at, x);
+        block_call call = {&d->blocks[i], at};
+        x = oas_checkpoint(g, block, &call, sizeof call, (tensor *[]){x, at.time, at.text_place.context}, 3);
     }
     tensor *u = oas_norm_modulate(g, x, oas_time_modulate(g, d->head_modulation, time.e), 0, 1, config->eps);
     tensor *v = oas_linear(g, u, &d->head, OAS_LINEAR, NULL, OAS_F32);

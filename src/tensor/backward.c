@@ -177,7 +177,7 @@ static oasis_status checkpoint_backward(graph *g, const node *n)
 /* Without a stage: the ops inside count their own time. */
 static const op checkpoint = {
     .name = "checkpoint",
-    .n_in = 1,
+    .n_in = OAS_MAX_INPUTS,
     .backward = {[OAS_REF] = checkpoint_backward, [OAS_CPU] = checkpoint_backward},
 };
 
@@ -190,8 +190,9 @@ static tensor *copy_of(graph *g, const tensor *x)
     return y;
 }
 
-tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *x)
+tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *const *in, int n_in)
 {
+    tensor *x = in[0];
     if (!g->recording || !g->checkpointing || !x)
         return block(g, arg, x);
     void *kept_arg = oas_graph_small(g, arg_bytes);
@@ -214,8 +215,9 @@ tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t ar
         memmove(y->data, result->data, oas_bytes(y));
     oas_arena_release(&g->memory, mark);
     struct checkpoint_param p = {block, kept_arg};
-    *n = (node){.op = &checkpoint, .in = {x}, .out = y, .previous = g->tape, .needs_grad = true};
+    *n = (node){.op = &checkpoint, .out = y, .previous = g->tape, .needs_grad = true};
     memcpy(n->param, &p, sizeof p);
+    memcpy(n->in, in, (size_t)n_in * sizeof *in);
     g->tape = n;
     y->needs_grad = true;
     return y;

@@ -167,10 +167,12 @@ tensor *oas_gradient(graph *g, tensor *t);
 
 /*
  * y = block(x), of x's shape and type, recorded as one node when the graph records and checkpoints: what the block
- * computes inside is dropped, and computed again in backward.  `arg` (arg_bytes) is copied.
+ * computes inside is dropped, and computed again in backward.
+ *   arg  copied (arg_bytes)
+ *   in   x first, then all recorded results that the block finds in `arg` (not leaves), n_in <= OAS_MAX_INPUTS in all
  */
 typedef tensor *oas_block_fn(graph *g, const void *arg, tensor *x);
-tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *x);
+tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *const *in, int n_in);
 
 /* The line of the times under which a stage is counted. */
 stage_time *oas_graph_stage(graph *g, const char *name);
