@@ -1,18 +1,22 @@
 /* What a file is: a model (sizes, routing, licence) or a video or picture (everything that matters for upscaling). */
 #include "cli.h"
 
+#include <oasis/convert.h>
+
 #include <string.h>
 
 enum { PATH_SIZE = 4096 };
 
 typedef struct settings {
-    bool json;
+    bool json, verify;
     const char *model_dir;
 } settings;
 
 static const oasis_option rows[] = {
     {"json", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, json), 0, 0, NULL, NULL, "false", "print one JSON object",
      "Options"},
+    {"verify", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, verify), 0, 0, NULL, NULL, "false",
+     "compare a model with the digest that it carries", "Options"},
     {"model-dir", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, model_dir), 0, 0, NULL, "DIR", NULL,
      "look for models by name in this folder first", "Options"},
     {.name = NULL},
@@ -120,6 +124,14 @@ static oasis_status info_of_model(const settings *s, const char *name, json_t *r
     if (status < 0)
         return status;
     oasis_model_describe(model, &info);
+    if (s->verify && (status = oasis_model_verify(path, message)) < 0) {
+        oasis_model_close(&model);
+        return status;
+    }
+    if (s->verify && report)
+        json_object_set_new(report, "verified", json_true());
+    else if (s->verify)
+        printf("verified:         the file is as it was written\n");
     if (report)
         json_object_set_new(report, "model", cli_json_model(&info, path));
     else

@@ -8,6 +8,7 @@
     X(upscale)                                                                                                         \
     X(degrade)                                                                                                         \
     X(bench)                                                                                                           \
+    X(convert)                                                                                                         \
     X(info)                                                                                                            \
     X(version)                                                                                                         \
     X(help)                                                                                                            \

@@ -5,7 +5,31 @@
 
 extern const decoder_kind oas_decoder_tiny_conditional, oas_decoder_wan_vae, oas_decoder_taehv;
 
-static const decoder_kind *const kinds[] = {&oas_decoder_tiny_conditional, &oas_decoder_wan_vae, &oas_decoder_taehv};
+/* ---- no decoder: a transformer on its own ------------------------------------------------------------------------------ */
+
+static void *none_bind(const decoder_config *config, parameter_set *p)
+{
+    (void)config;
+    void *net = p->status < 0 ? NULL : oas_alloc(1, 1);
+    if (!net && p->status == OASIS_OK)
+        p->status = oas_fail_memory(&p->message, 1, "the decoder");
+    return net;
+}
+
+static tensor *none_decode(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels)
+{
+    (void)net;
+    (void)state;
+    (void)z;
+    (void)pixels;
+    return oas_graph_fail(g, OASIS_E_MODEL, "the model has no decoder; convert it together with an autoencoder");
+}
+
+static const decoder_kind no_decoder = {.name = "none", .bind = none_bind, .free = oas_free, .decode = none_decode};
+
+/* ---- the list ------------------------------------------------------------------------------------------------------------ */
+
+static const decoder_kind *const kinds[] = {&no_decoder, &oas_decoder_tiny_conditional, &oas_decoder_wan_vae, &oas_decoder_taehv};
 
 const decoder_kind *oas_decoder_find(const char *name)
 {

@@ -1,6 +1,8 @@
 /* Golden files of Wan's networks: loading, comparing, and the transformer. */
 #include "golden/wan.h"
 
+#include "format/names.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +64,15 @@ static bool refuse(wan_run *run, const char *text)
 {
     snprintf(run->message, sizeof run->message, "%s", text);
     return false;
+}
+
+/* Names of either layout become original ones; false: a tensor that is not needed. */
+static bool original_name(const char *given, bool transformer, char name[OAS_STORED_MAX_NAME + 1])
+{
+    mapped_name m = transformer ? oas_name_of_transformer(given) : oas_name_of_autoencoder(given);
+    bool known = m.kind == OAS_NAME_TENSOR || m.kind == OAS_NAME_HEAD_MODULATION;
+    strcpy(name, known ? m.text : given);
+    return m.kind != OAS_NAME_HEAD_IDENTITY;
 }
 
 /* ---- the transformer ------------------------------------------------------------------------------------------------- */
@@ -192,7 +203,9 @@ static void compare_gradients(const weight_file *file, parameter_set *weights, c
         if (strncmp(s->name, GRADIENT, prefix) != 0 || norm_of(s) < LEAST_GRADIENT * largest)
             continue;
         bool of_input = strcmp(s->name + prefix, "input_latent") == 0;
-        const tensor *t = of_input ? input : oas_parameters_find(weights, s->name + prefix);
+        char name[OAS_STORED_MAX_NAME + 1];
+        original_name(s->name + prefix, true, name);
+        const tensor *t = of_input ? input : oas_parameters_find(weights, name);
         if (t && t->grad)
             wan_compare(file, s->name, t->grad, of_input, run);
         else
@@ -236,14 +249,14 @@ static bool run_dit(const weight_file *file, graph *g, parameter_set *weights, d
 bool wan_golden_dit(const weight_file *file, graph *g, parameter_set *weights, wan_run *run)
 {
     const stored *patch = oas_weight_file_find(file, "patch_embedding.weight");
-    const stored *head = oas_weight_file_find(file, "head.head.weight");
+    const tensor *head = oas_parameters_find(weights, "head.head.weight");
     dit_config c = {.dim = number(file, "dim"), .ffn_dim = number(file, "ffn_dim"), .heads = number(file, "num_heads"),
                     .layers = number(file, "num_layers"), .timestep = number(file, "timestep"), .eps = 1e-6f,
                     .rope_theta = 10000};
     if (!patch || !head || c.layers < 1 || c.layers > 64 || c.heads < 1 || c.heads > OAS_MAX_HEADS)
         return refuse(run, "the metadata describe no transformer");
     c.in_dim = (int)patch->size[1];
-    c.latent_channels = (int)(head->size[0] / 4);
+    c.latent_channels = (int)(head->shape.size[0] / 4);
     static route_layer routes[64];
     if (!read_routes(file, &c, routes))
         return refuse(run, "route or window are not as described");
@@ -264,13 +277,17 @@ bool wan_golden_dit(const weight_file *file, graph *g, parameter_set *weights, w
 
 static bool add_weights(const weight_file *file, parameter_set *weights)
 {
+    bool transformer = oas_weight_file_find(file, "patch_embedding.weight") != NULL;
     for (size_t i = 0; i < oas_weight_file_count(file); i++) {
         const stored *t = oas_weight_file_at(file, i);
         shape s = {.rank = t->rank};
-        if (strncmp(t->name, "test.", 5) == 0)
+        char name[OAS_STORED_MAX_NAME + 1];
+        if (strncmp(t->name, "test.", 5) == 0 || !original_name(t->name, transformer, name))
             continue;
         memcpy(s.size, t->size, sizeof s.size);
-        tensor *made = t->rank > 0 && t->rank <= OAS_MAX_RANK ? oas_parameters_add(weights, t->name, OAS_F32, s, NULL) : NULL;
+        if (strcmp(name, "head.modulation") == 0 && oas_stored_count(t) % 2 == 0)
+            s = OAS_SHAPE3(1, 2, oas_stored_count(t) / 2);
+        tensor *made = t->rank > 0 && t->rank <= OAS_MAX_RANK ? oas_parameters_add(weights, name, OAS_F32, s, NULL) : NULL;
         if (!made)
             return false;
         oas_stored_floats(t, 0, oas_count(&s), made->data);
