@@ -271,7 +271,11 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     j->gather_bytes = (j->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
     j->scratch_each = scratch + j->gather_bytes;
     if (!w->packed || w->needs_grad)
-        j->weight_bytes = most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)) + OAS_ALIGN;
+        j->weight_bytes =
+            (most_of(most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)),
+                     oas_dnnl_weight_bytes(j->middle)) +
+             OAS_ALIGN - 1) /
+            OAS_ALIGN * OAS_ALIGN;
     return true;
 }
 
