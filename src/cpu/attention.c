@@ -1,7 +1,7 @@
 /*
  * Attention: chooses the kernel, lays out what it packs, cuts the work into slabs and runs them: first the keys and
- * values of as many dense heads as fit in the memory for packed heads are packed, then the queries are attended.  Window
- * heads pack what a slab needs while they attend.
+ * values of as many dense heads as fit in the memory for packed heads are packed, then the queries are attended.
+ * Window heads pack what a slab needs while they attend.
  * Also holds the kernel in plain C.
  */
 #include "cpu/attention.h"
@@ -12,25 +12,25 @@
 
 #include <math.h>
 
-/* ---- the kernel in plain C ----------------------------------------------------------------------------------------- */
+/* ---- the kernel in plain C -------------------------------------------------------------------------------------- */
 
-#define KERNEL oas_attention_c
+#define KERNEL        oas_attention_c
 #define KEYS_PER_UNIT 1
-#define ROWS 4
-#define PANELS 1
-#define WINDOW_STEP 4
+#define ROWS          4
+#define PANELS        1
+#define WINDOW_STEP   4
 #define WINDOW_BLOCKS 1
 
 #include "cpu/attention_template.h"
 
-/* ---- layout -------------------------------------------------------------------------------------------------------- */
+/* ---- layout ----------------------------------------------------------------------------------------------------- */
 
 enum {
     PACKED_BYTES = 16 << 20, /* of keys and values: more heads are done in turn, a single larger head is not cut */
     SLAB_TILES = 12,         /* dense tiles that share a block of keys while it is in the second cache */
     SLAB_WINDOW_TILES = 200, /* at least, so that the rows packed for two slabs are few */
     SLAB_WINDOW_BYTES = 512 << 10, /* of packed keys at most, to stay in the second cache ... */
-    SLAB_WINDOW_ROWS = 4     /* ... but not fewer rows of tiles than these */
+    SLAB_WINDOW_ROWS = 4           /* ... but not fewer rows of tiles than these */
 };
 
 static const attention_kernel *kernel_for(oas_cpu_level level, oas_dtype dtype)
@@ -115,7 +115,7 @@ static attention_layout lay_out(oas_cpu_level level, const attention_task *task,
     return l;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running ---------------------------------------------------------------------------------------------------- */
 
 enum { MOST_TOGETHER = 16 }; /* heads packed at once */
 

@@ -22,8 +22,8 @@ enum { OAS_ATTENTION_MAX_HEAD_DIM = 256 };
  */
 typedef struct attention_job {
     const void *q, *k, *v;
-    void *out;                     /* apart from q, k and v */
-    float *lse;                    /* one per token, or NULL */
+    void *out;  /* apart from q, k and v */
+    float *lse; /* one per token, or NULL */
     int64_t groups;
     int64_t frames, height, width; /* the grid of a group */
     int window[3];                 /* odd: keys at most window/2 frames, rows, columns away; all 0: every key */

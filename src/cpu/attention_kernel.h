@@ -5,8 +5,8 @@
  * Unit: 32 bits that one lane multiplies at once: one float, or two bf16 values.  Everything packed consists of vectors
  * of 16 units.
  *
- * Rows (queries and weights), R of them in a tile: lines of 16 units, [line][R][16], so that all addresses inside a line
- * are constants.
+ * Rows (queries and weights), R of them in a tile: lines of 16 units, [line][R][16], so that all addresses inside a
+ * line are constants.
  *
  * Keys: blocks of 16 keys, [unit of the head][16 keys].  A unit of a query row times such a vector adds to 16 scores.
  *
@@ -51,31 +51,31 @@ typedef struct attention_layout {
     const attention_kernel *kernel;
     const attention_task *task;
     const attention_job *job;
-    float scale;         /* log2(e) / sqrt(head_dim): scores become powers of two */
-    int units, lines;    /* of a query or key */
-    int panels;          /* of channels, padded to what the kernel takes at once */
-    int64_t tokens;      /* of a group */
+    float scale;      /* log2(e) / sqrt(head_dim): scores become powers of two */
+    int units, lines; /* of a query or key */
+    int panels;       /* of channels, padded to what the kernel takes at once */
+    int64_t tokens;   /* of a group */
     float *keys, *values;
     size_t key_floats, value_floats, worker_floats;
     int64_t pack_slabs, attend_slabs, group_slabs; /* group_slabs of attend_slabs for each group */
     /* dense heads */
-    int64_t padded;      /* keys of a group */
+    int64_t padded; /* keys of a group */
     int64_t tiles, slab_tiles;
     /* window heads */
     int radius[3];
-    int before[2];       /* rows and columns of padding before the first token: the radius rounded up to even */
-    int high, wide;      /* blocks that a tile needs in each frame */
-    int ring;            /* columns of blocks held */
-    int vectors;         /* room for the blocks of a tile */
+    int before[2];  /* rows and columns of padding before the first token: the radius rounded up to even */
+    int high, wide; /* blocks that a tile needs in each frame */
+    int ring;       /* columns of blocks held */
+    int vectors;    /* room for the blocks of a tile */
     int block_floats;
-    int64_t block_rows;  /* that a slab needs */
+    int64_t block_rows;                         /* that a slab needs */
     int64_t tile_rows, tile_columns, slab_rows; /* slab_rows rows of tiles are a slab */
 } attention_layout;
 
 struct attention_kernel {
     int keys_per_unit;
-    int rows;   /* of a dense tile */
-    int panels; /* taken at once */
+    int rows;                                              /* of a dense tile */
+    int panels;                                            /* taken at once */
     void (*pack)(const attention_layout *l, int64_t slab); /* dense heads */
     void (*attend)(const attention_layout *l, int64_t slab, float *scratch);
 };

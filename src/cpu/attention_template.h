@@ -64,7 +64,7 @@ static inline vec weight_exp2(vec x)
 }
 #endif
 
-/* ---- products ------------------------------------------------------------------------------------------------------ */
+/* ---- products --------------------------------------------------------------------------------------------------- */
 
 /*
  * acc[r][v] += sum_k a[r][k] b[v][k] for k < count <= 16: one line of `rows` rows, which are 16 units apart, times
@@ -100,13 +100,14 @@ KERNEL_INLINE void scores(const int rows, const int tile, const int blocks, int 
         multiply(rows, blocks, acc, q + done * tile, keys, done * LANES, LANES,
                  units - done < LANES ? units - done : LANES);
     UNROLL
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
         UNROLL
         for (int v = 0; v < blocks; v++)
             v_store(s + (v * tile + r) * LANES, acc[r * blocks + v]);
+    }
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------------- */
+/* ---- weights ---------------------------------------------------------------------------------------------------- */
 
 /*
  * Turns a row of scores, 16*stride floats apart, into weights 2^(scale*s - top) in place, as units.  `top` grows when
@@ -150,7 +151,7 @@ KERNEL_INLINE float weigh(float *s, const int stride, int vectors, const uint16_
     return factor;
 }
 
-/* ---- packing ------------------------------------------------------------------------------------------------------- */
+/* ---- packing ---------------------------------------------------------------------------------------------------- */
 
 KERNEL_INLINE const void *row_at(const attention_layout *l, const void *rows, int64_t token)
 {
@@ -237,7 +238,7 @@ static void pack_dense(const attention_layout *l, int64_t slab)
     }
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------- */
+/* ---- results ---------------------------------------------------------------------------------------------------- */
 
 /* Row r of a tile of `tile` rows: sums [panel][tile][16] divided by the total go to the token's output. */
 static void finish_row(const attention_layout *l, const float *sums, int tile, float total, float top, int64_t token)
@@ -255,7 +256,7 @@ static void finish_row(const attention_layout *l, const float *sums, int tile, f
         l->job->lse[token] = (top + log2f(total)) * 0.69314718f;
 }
 
-/* ---- dense heads --------------------------------------------------------------------------------------------------- */
+/* ---- dense heads ------------------------------------------------------------------------------------------------ */
 
 /* What is known of a tile of queries after some of the keys. */
 typedef struct dense_tile {
@@ -278,18 +279,19 @@ static void add_values(float *sums, const float *s, const float *const *values, 
 {
     vec acc[ROWS * PANELS];
     UNROLL
-    for (int r = 0; r < ROWS; r++)
+    for (int r = 0; r < ROWS; r++) {
         UNROLL
         for (int v = 0; v < PANELS; v++)
-            acc[r * PANELS + v] =
-                first ? v_set(0.f) : v_mul(v_load(sums + (v * ROWS + r) * LANES), v_set(factor[r]));
+            acc[r * PANELS + v] = first ? v_set(0.f) : v_mul(v_load(sums + (v * ROWS + r) * LANES), v_set(factor[r]));
+    }
     for (int done = 0; done < units; done += LANES)
         multiply(ROWS, PANELS, acc, s + done * ROWS, values, done * LANES, LANES, LANES);
     UNROLL
-    for (int r = 0; r < ROWS; r++)
+    for (int r = 0; r < ROWS; r++) {
         UNROLL
         for (int v = 0; v < PANELS; v++)
             v_store(sums + (v * ROWS + r) * LANES, acc[r * PANELS + v]);
+    }
 }
 
 /* Adds what the keys begin .. begin+count-1 of a group give to a tile.  `s` has room for their scores and factors. */
@@ -349,7 +351,7 @@ static void attend_dense(const attention_layout *l, int64_t slab, float *scratch
     }
 }
 
-/* ---- window heads -------------------------------------------------------------------------------------------------- */
+/* ---- window heads ----------------------------------------------------------------------------------------------- */
 
 /* A tile of queries and the blocks of keys that it sees; all in the worker's scratch. */
 typedef struct window_tile {
@@ -481,10 +483,11 @@ static void window_values(const attention_layout *l, const window_tile *t, int r
                  l->panels * LANES, BLOCK_UNITS);
     }
     UNROLL
-    for (int r = 0; r < WINDOW_STEP; r++)
+    for (int r = 0; r < WINDOW_STEP; r++) {
         UNROLL
         for (int v = 0; v < PANELS; v++)
             v_store(t->sums + ((panel + v) * WINDOW_ROWS + row + r) * LANES, acc[r * PANELS + v]);
+    }
 }
 
 static void attend_tile(const attention_layout *l, window_tile *t, const void *const *rows, float *top)

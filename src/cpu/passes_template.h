@@ -31,9 +31,10 @@ PASS_INLINE void *place_at(void *p, oas_dtype dtype, int64_t i)
     return (char *)p + i * (int64_t)oas_dtype_size(dtype);
 }
 
-/* ---- types --------------------------------------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------------------------------------ */
 
-PASS_INLINE void convert_typed(void *to, const oas_dtype to_type, const void *from, const oas_dtype from_type, int64_t n)
+PASS_INLINE void convert_typed(void *to, const oas_dtype to_type, const void *from, const oas_dtype from_type,
+                               int64_t n)
 {
     for (int64_t i = 0; i < n; i += LANES) {
         int count = lanes_at(i, n);
@@ -52,7 +53,7 @@ static void convert(void *to, oas_dtype to_type, const void *from, oas_dtype fro
         convert_typed(to, OAS_F32, from, OAS_BF16, n);
 }
 
-/* ---- norms --------------------------------------------------------------------------------------------------------- */
+/* ---- norms ------------------------------------------------------------------------------------------------------ */
 
 PASS_INLINE void modulate_typed(void *y, const oas_dtype dtype, const float *x, const float *shift, const float *scale,
                                 int64_t n, float eps)
@@ -114,7 +115,7 @@ static void rms_norm_rope(void *y, const void *x, oas_dtype dtype, const float *
         rope_typed(y, x, OAS_F32, gain, rope, head, n, eps);
 }
 
-/* ---- elementwise --------------------------------------------------------------------------------------------------- */
+/* ---- elementwise ------------------------------------------------------------------------------------------------ */
 
 PASS_INLINE void gated_typed(float *y, const float *x, const void *b, const oas_dtype b_type, const float *gate,
                              int64_t n)
@@ -141,7 +142,8 @@ static void axpy(float *y, const float *x, float a, const float *b, int64_t n)
     for (int64_t i = 0; i < n; i += LANES) {
         int count = lanes_at(i, n);
         v_store_values(y + i, OAS_F32,
-                       v_fma(factor, v_load_values(b + i, OAS_F32, count), v_load_values(x + i, OAS_F32, count)), count);
+                       v_fma(factor, v_load_values(b + i, OAS_F32, count), v_load_values(x + i, OAS_F32, count)),
+                       count);
     }
 }
 
@@ -182,7 +184,7 @@ static void activate(void *y, const void *x, oas_dtype dtype, oas_pass_function 
         activate_typed(y, x, dtype, OAS_PASS_GELU_TANH, n);
 }
 
-/* ---- rearrangement ------------------------------------------------------------------------------------------------- */
+/* ---- rearrangement ---------------------------------------------------------------------------------------------- */
 
 /* One by one: where index or memory of a whole vector may not be there. */
 static void rearrange_rest(void *y, oas_dtype y_type, const void *x, oas_dtype x_type, const float *add,
@@ -209,7 +211,8 @@ PASS_INLINE void rearrange_typed(void *y, const oas_dtype y_type, const void *x,
                 t = v_add(t, v_load(add + i));
             v_store_values(place_at(y, y_type, i), y_type, t, LANES);
         }
-        rearrange_rest(place_at(y, y_type, i), y_type, block, x_type, add ? add + i : NULL, index + (i - begin), end - i);
+        rearrange_rest(place_at(y, y_type, i), y_type, block, x_type, add ? add + i : NULL, index + (i - begin),
+                       end - i);
     }
 }
 

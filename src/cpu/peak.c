@@ -1,11 +1,11 @@
 /* Measures what the machine can do at most, and holds the loop in plain C. */
 #include "cpu/peak.h"
 
-#define KERNEL oas_peak_c
-#define PEAK_VECTOR float
-#define PEAK_SET(x) (x)
+#define KERNEL           oas_peak_c
+#define PEAK_VECTOR      float
+#define PEAK_SET(x)      (x)
 #define PEAK_MAC(acc, a) ((acc) + (a) * (a))
-#define PEAK_FLOPS 2
+#define PEAK_FLOPS       2
 #include "cpu/peak_kernel.h"
 
 enum { RUNS = 8, RUN_MILLISECONDS = 20, MOST_WORKERS = 256 };

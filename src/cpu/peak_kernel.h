@@ -15,10 +15,10 @@ typedef double oas_peak_fn(int64_t rounds, float *sink);
 oas_peak_fn oas_peak_c, oas_peak_avx2, oas_peak_avx512, oas_peak_avx512bf16;
 
 #ifdef KERNEL
-#define PEAK_ALL(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define PEAK_ALL(X)    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #define PEAK_DEFINE(i) PEAK_VECTOR chain##i = PEAK_SET((float)i);
-#define PEAK_STEP(i) chain##i = PEAK_MAC(chain##i, factor);
-#define PEAK_STORE(i) memcpy(values[i], &chain##i, sizeof chain##i);
+#define PEAK_STEP(i)   chain##i = PEAK_MAC(chain##i, factor);
+#define PEAK_STORE(i)  memcpy(values[i], &chain##i, sizeof chain##i);
 
 double KERNEL(int64_t rounds, float *sink)
 {

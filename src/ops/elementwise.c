@@ -390,8 +390,8 @@ static oasis_status cast_ref(graph *g, const node *n)
 static void cast_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
 {
     oas_dtype to = n->out->dtype, from = n->in[0]->dtype;
-    oas_graph_passes(g)->convert((char *)n->out->data + (size_t)begin * oas_dtype_size(to), to,
-                                 (const char *)n->in[0]->data + (size_t)begin * oas_dtype_size(from), from, end - begin);
+    const char *x = (const char *)n->in[0]->data + (size_t)begin * oas_dtype_size(from);
+    oas_graph_passes(g)->convert((char *)n->out->data + (size_t)begin * oas_dtype_size(to), to, x, from, end - begin);
 }
 
 static oasis_status cast_cpu(graph *g, const node *n)

@@ -118,7 +118,8 @@ static void to_depth_stretch(const graph *g, const node *n, int64_t begin, int64
         repeat(&plan, out[4], p->f.w * in[4]);
         size_t read = (size_t)(((b * in[1] + first) * in[2] + y * p->f.h) * in[3] * in[4]);
         size_t written = (size_t)(i * out[3] * out[4]) * oas_dtype_size(to);
-        oas_graph_passes(g)->rearrange((char *)n->out->data + written, to, (const char *)n->in[0]->data + read * oas_dtype_size(from), from,
+        oas_graph_passes(g)->rearrange((char *)n->out->data + written, to,
+                                       (const char *)n->in[0]->data + read * oas_dtype_size(from), from,
                                        oas_count(&n->in[0]->shape) - (int64_t)read, NULL, plan.index, plan.period,
                                        plan.step, out[3] * out[4]);
     }
@@ -281,8 +282,8 @@ static bool to_space_accepts(const graph *g, const node *n)
 {
     (void)g;
     int64_t values = OAS_PARAM(struct block_param, n)->f.w * oas_last(n->out, 0);
-    return values * blocks_together(values) <= MOST_INDICES && (n->in[0]->dtype == OAS_F32 || oas_last(n->in[0], 0) % 2 == 0) &&
-           (!n->in[1] || n->in[1]->dtype == OAS_F32);
+    bool pairs = n->in[0]->dtype == OAS_F32 || oas_last(n->in[0], 0) % 2 == 0;
+    return values * blocks_together(values) <= MOST_INDICES && pairs && (!n->in[1] || n->in[1]->dtype == OAS_F32);
 }
 
 /* Row `slab` of the output. */
@@ -399,10 +400,10 @@ static void channels_stretch(const graph *g, const node *n, int64_t begin, int64
     const struct range_param *p = OAS_PARAM(struct range_param, n);
     oas_dtype from = n->in[0]->dtype, to = n->out->dtype;
     int64_t width = oas_last(n->in[0], 0);
+    const char *x = (const char *)n->in[0]->data + (size_t)p->begin * oas_dtype_size(from);
     for (int64_t i = begin; i < end; i++)
         oas_graph_passes(g)->convert((char *)n->out->data + (size_t)(i * p->count) * oas_dtype_size(to), to,
-                                     (const char *)n->in[0]->data + (size_t)(i * width + p->begin) * oas_dtype_size(from),
-                                     from, p->count);
+                                     x + (size_t)(i * width) * oas_dtype_size(from), from, p->count);
 }
 
 static oasis_status channels_cpu(graph *g, const node *n)

@@ -22,8 +22,8 @@
  */
 static const double TOLERANCE_F32 = 2e-6;
 static const double TOLERANCE_F32_PER_SCORE = 3e-7;
-/* bf16: each weight and each result is rounded once, by at most 2^-8 of itself, in the mean of squares by 0.3 of that at
- * most; weights err in either direction and average out, so together they stay below 2^-8. */
+/* bf16: each weight and each result is rounded once, by at most 2^-8 of itself, in the mean of squares by less than
+ * half of that; weights err in either direction and average out, so together they stay below 2^-8. */
 static const double TOLERANCE_BF16 = 3.9e-3;
 /* Log-sum-exps are sums in float; those of the bf16 kernel use 2^x good to 2.7e-6. */
 static const double TOLERANCE_LSE = 1e-5;
@@ -188,9 +188,15 @@ static results run(const problem *p, oas_cpu_level level, oas_pool *pool)
     attention_job job[MAX_HEADS];
     for (int h = 0; h < p->heads; h++) {
         size_t at = (size_t)(h * p->hd) * value;
-        job[h] = (attention_job){.q = (char *)p->q + at, .k = (char *)p->k + at, .v = (char *)p->v + at,
-                                 .out = r.out + GUARD_BYTES + at, .lse = r.lse + h * p->tokens, .groups = p->groups,
-                                 .frames = p->frames, .height = p->height, .width = p->width};
+        job[h] = (attention_job){.q = (char *)p->q + at,
+                                 .k = (char *)p->k + at,
+                                 .v = (char *)p->v + at,
+                                 .out = r.out + GUARD_BYTES + at,
+                                 .lse = r.lse + h * p->tokens,
+                                 .groups = p->groups,
+                                 .frames = p->frames,
+                                 .height = p->height,
+                                 .width = p->width};
         memcpy(job[h].window, p->window, sizeof p->window);
     }
     attention_task task = {p->dtype, p->hd, p->stride, p->heads, job};
@@ -255,8 +261,12 @@ static const int HEAD_DIMS[] = {8, 16, 24, 32, 40, 64, 72, 96, 128, 5, 256};
 
 static problem draw_problem(int i)
 {
-    problem p = {.groups = draw_size(1, 2), .frames = draw_size(1, 4), .height = draw_size(1, 9),
-                 .width = draw_size(1, 11), .heads = (int)draw_size(1, 2), .size = i % 4 == 3 ? 30.f : 1.f};
+    problem p = {.groups = draw_size(1, 2),
+                 .frames = draw_size(1, 4),
+                 .height = draw_size(1, 9),
+                 .width = draw_size(1, 11),
+                 .heads = (int)draw_size(1, 2),
+                 .size = i % 4 == 3 ? 30.f : 1.f};
     p.hd = HEAD_DIMS[i % (int)(sizeof HEAD_DIMS / sizeof HEAD_DIMS[0])];
     if (i % 2)
         for (int a = 0; a < 3; a++)
@@ -291,8 +301,15 @@ static void sizes_at_borders_of_blocks(void **unused)
     for (int level = 0; level <= (int)oas_cpu_detect(); level++)
         for (int dtype = 0; dtype < OAS_DTYPES; dtype++)
             for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
-                problem p = {.dtype = (oas_dtype)dtype, .groups = 1, .frames = 1, .height = 1, .width = SIZES[i],
-                             .heads = 1, .hd = 32, .stride = 32, .size = 1.f};
+                problem p = {.dtype = (oas_dtype)dtype,
+                             .groups = 1,
+                             .frames = 1,
+                             .height = 1,
+                             .width = SIZES[i],
+                             .heads = 1,
+                             .hd = 32,
+                             .stride = 32,
+                             .size = 1.f};
                 fill_problem(&p);
                 check(&p, (oas_cpu_level)level);
                 free_problem(&p);
@@ -301,8 +318,16 @@ static void sizes_at_borders_of_blocks(void **unused)
 
 static problem window_problem(oas_dtype dtype)
 {
-    problem p = {.dtype = dtype, .groups = 1, .frames = 3, .height = 7, .width = 11, .window = {3, 5, 5}, .heads = 2,
-                 .hd = 32, .stride = 64, .size = 1.f};
+    problem p = {.dtype = dtype,
+                 .groups = 1,
+                 .frames = 3,
+                 .height = 7,
+                 .width = 11,
+                 .window = {3, 5, 5},
+                 .heads = 2,
+                 .hd = 32,
+                 .stride = 64,
+                 .size = 1.f};
     fill_problem(&p);
     return p;
 }
@@ -330,8 +355,15 @@ static void any_number_of_threads_gives_the_same_bits(void **unused)
     static const int WINDOWS[2][3] = {{0, 0, 0}, {3, 5, 5}};
     for (int level = 0; level <= (int)oas_cpu_detect(); level++)
         for (int i = 0; i < 4; i++) {
-            problem p = {.dtype = (oas_dtype)(i % 2), .groups = 2, .frames = 3, .height = 13, .width = 17, .heads = 3,
-                         .hd = 24, .stride = 80, .size = 2.f};
+            problem p = {.dtype = (oas_dtype)(i % 2),
+                         .groups = 2,
+                         .frames = 3,
+                         .height = 13,
+                         .width = 17,
+                         .heads = 3,
+                         .hd = 24,
+                         .stride = 80,
+                         .size = 2.f};
             memcpy(p.window, WINDOWS[i / 2], sizeof p.window);
             fill_problem(&p);
             results one = run(&p, (oas_cpu_level)level, NULL);

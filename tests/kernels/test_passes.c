@@ -70,8 +70,8 @@ static double error_of(const void *got, oas_dtype dtype, const double *expected,
 {
     double error = 0, norm = 1e-30;
     for (int64_t i = 0; i < n; i++) {
-        double value = dtype == OAS_F32 ? (double)((const float *)got)[i]
-                                        : (double)oas_from_bf16(((const uint16_t *)got)[i]);
+        double value =
+            dtype == OAS_F32 ? (double)((const float *)got)[i] : (double)oas_from_bf16(((const uint16_t *)got)[i]);
         error += (value - expected[i]) * (value - expected[i]);
         norm += expected[i] * expected[i];
     }
@@ -112,7 +112,8 @@ enum { N_SIZES = (int)(sizeof SIZES / sizeof SIZES[0]) };
 static void norm_modulate(void **unused)
 {
     (void)unused;
-    EACH_LEVEL_SIZE_TYPE(level, n, type) {
+    EACH_LEVEL_SIZE_TYPE(level, n, type)
+    {
         double x[MOST], shift[MOST], scale[MOST], y[MOST], mean = 0, variance = 0;
         float *fx = draw_values(OAS_F32, n, 3, x), *fshift = draw_values(OAS_F32, n, 1, shift);
         float *fscale = draw_values(OAS_F32, n, 1, scale);
@@ -137,7 +138,8 @@ static void norm_modulate(void **unused)
 static void rms_norm_rope(void **unused)
 {
     (void)unused;
-    EACH_LEVEL_SIZE_TYPE(level, half, type) {
+    EACH_LEVEL_SIZE_TYPE(level, half, type)
+    {
         int64_t head = 2 * half, heads = head > 200 ? 1 : 3, n = head * heads;
         double x[MOST], gain[MOST], rope[MOST], y[MOST], square = 0;
         void *dx = draw_values((oas_dtype)type, n, 3, x);
@@ -163,7 +165,8 @@ static void rms_norm_rope(void **unused)
 static void add_gated_and_axpy(void **unused)
 {
     (void)unused;
-    EACH_LEVEL_SIZE_TYPE(level, n, type) {
+    EACH_LEVEL_SIZE_TYPE(level, n, type)
+    {
         double x[MOST], b[MOST], gate[MOST], y[MOST];
         const oas_passes *pass = oas_passes_for((oas_cpu_level)level);
         float *fx = draw_values(OAS_F32, n, 1, x), *fgate = draw_values(OAS_F32, n, 1, gate);
@@ -199,32 +202,33 @@ static void activate(void **unused)
     (void)unused;
     static const float RANGES[] = {0.01f, 8, 300}; /* near zero, where it bends, where exp would overflow */
     EACH_LEVEL_SIZE_TYPE(level, n, type)
-        for (int f = OAS_PASS_GELU_TANH; f <= OAS_PASS_RELU; f++) {
-            double x[MOST], y[MOST];
-            void *dx = draw_values((oas_dtype)type, n, RANGES[index % 3], x);
-            bool any = false; /* one negative value may give nothing to compare */
-            for (int64_t i = 0; i < n; i++) {
-                y[i] = function_of((oas_pass_function)f, x[i]);
-                any = any || fabs(y[i]) > 1e-4;
-            }
-            guarded g;
-            oas_passes_for((oas_cpu_level)level)
-                ->activate(guard(&g, (oas_dtype)type, n), dx, (oas_dtype)type, (oas_pass_function)f, n);
-            if (any)
-                check(&g, (oas_dtype)type, y, n, "activate", level);
-            else
-                free(g.block);
-            free(dx);
+    for (int f = OAS_PASS_GELU_TANH; f <= OAS_PASS_RELU; f++) {
+        double x[MOST], y[MOST];
+        void *dx = draw_values((oas_dtype)type, n, RANGES[index % 3], x);
+        bool any = false; /* one negative value may give nothing to compare */
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = function_of((oas_pass_function)f, x[i]);
+            any = any || fabs(y[i]) > 1e-4;
         }
+        guarded g;
+        oas_passes_for((oas_cpu_level)level)
+            ->activate(guard(&g, (oas_dtype)type, n), dx, (oas_dtype)type, (oas_pass_function)f, n);
+        if (any)
+            check(&g, (oas_dtype)type, y, n, "activate", level);
+        else
+            free(g.block);
+        free(dx);
+    }
 }
 
 /* Conversions are exact: they must agree with oas_convert bit by bit, infinities, NaN and ties included. */
 static void convert(void **unused)
 {
     (void)unused;
-    static const uint32_t SPECIAL[] = {0x7f800000u, 0xff800000u, 0x7fc00001u, 0x3f808000u, 0x3f818000u, 0x3f808001u,
-                                       0x7f7fffffu, 0x80000000u, 0x00000001u};
-    EACH_LEVEL_SIZE_TYPE(level, n, to) {
+    static const uint32_t SPECIAL[] = {0x7f800000u, 0xff800000u, 0x7fc00001u, 0x3f808000u, 0x3f818000u,
+                                       0x3f808001u, 0x7f7fffffu, 0x80000000u, 0x00000001u};
+    EACH_LEVEL_SIZE_TYPE(level, n, to)
+    {
         double ignored[MOST];
         oas_dtype from = to == OAS_BF16 ? OAS_F32 : OAS_BF16;
         void *x = draw_values(from, n, 100, ignored);
@@ -246,29 +250,29 @@ static void rearrange(void **unused)
     (void)unused;
     static const int VALUES[] = {2, 16, 24, 48, 64, 192};
     EACH_LEVEL_SIZE_TYPE(level, blocks, types)
-        for (int v = 0; v < 6 * 3; v++) {
-            int64_t period = VALUES[v % 6], rows = v / 6 + 1, step = period, width = blocks % 7 * 3 + 1;
-            int64_t count = blocks % 9 + 1, row = (count + width) * step, size = row * (rows - 1) + count * step;
-            int64_t n = count * period - (v % 2 && period > 3 ? 3 : 0);
-            oas_dtype from = types ? OAS_BF16 : OAS_F32, to = v % 4 < 2 ? OAS_BF16 : OAS_F32;
-            int32_t places[192];
-            double *x = malloc((size_t)size * sizeof *x), more[MOST * 2], *y = malloc((size_t)n * sizeof *y);
-            assert_true(x && y);
-            void *dx = draw_values(from, size, 1, x);
-            float *add = draw_values(OAS_F32, n, 1, more);
-            for (int64_t i = 0; i < period; i++)
-                places[i] = (int32_t)((i * 5 + v) % period % step + (i % rows) * row);
-            for (int64_t i = 0; i < n; i++)
-                y[i] = x[i / period * step + places[i % period]] + (v % 3 ? more[i] : 0);
-            guarded g;
-            oas_passes_for((oas_cpu_level)level)
-                ->rearrange(guard(&g, to, n), to, dx, from, size, v % 3 ? add : NULL, places, period, step, n);
-            check(&g, to, y, n, "rearrange", level);
-            free(dx);
-            free(add);
-            free(x);
-            free(y);
-        }
+    for (int v = 0; v < 6 * 3; v++) {
+        int64_t period = VALUES[v % 6], rows = v / 6 + 1, step = period, width = blocks % 7 * 3 + 1;
+        int64_t count = blocks % 9 + 1, row = (count + width) * step, size = row * (rows - 1) + count * step;
+        int64_t n = count * period - (v % 2 && period > 3 ? 3 : 0);
+        oas_dtype from = types ? OAS_BF16 : OAS_F32, to = v % 4 < 2 ? OAS_BF16 : OAS_F32;
+        int32_t places[192];
+        double *x = malloc((size_t)size * sizeof *x), more[MOST * 2], *y = malloc((size_t)n * sizeof *y);
+        assert_true(x && y);
+        void *dx = draw_values(from, size, 1, x);
+        float *add = draw_values(OAS_F32, n, 1, more);
+        for (int64_t i = 0; i < period; i++)
+            places[i] = (int32_t)((i * 5 + v) % period % step + (i % rows) * row);
+        for (int64_t i = 0; i < n; i++)
+            y[i] = x[i / period * step + places[i % period]] + (v % 3 ? more[i] : 0);
+        guarded g;
+        oas_passes_for((oas_cpu_level)level)
+            ->rearrange(guard(&g, to, n), to, dx, from, size, v % 3 ? add : NULL, places, period, step, n);
+        check(&g, to, y, n, "rearrange", level);
+        free(dx);
+        free(add);
+        free(x);
+        free(y);
+    }
 }
 
 int main(void)

@@ -1,14 +1,14 @@
 /*
  * Measures the attention kernels against the machine's own peak, in one run:
  *
- *   cc -O2 -Iinclude -Isrc tools/bench/attention.c build/liboasis_core.a -ldnnl -fopenmp -lm -o /tmp/bench_attention
- *   /tmp/bench_attention [threads [level (0 to 3) [part of a name]]]
+ *   cc -O2 -Iinclude -Isrc tools/bench/attention.c build/liboasis_core.a -ldnnl -ljansson -fopenmp -lm -o attention
+ *   ./attention [threads [level (0 to 3) [part of a name]]]
  *
  * Times are the best of up to 200 calls in 1.5 s; FLOPs count the pairs that are seen.
  */
+#include "cpu/attention.h"
 #include "base/memory.h"
 #include "base/threads.h"
-#include "cpu/attention.h"
 #include "cpu/peak.h"
 
 #include <stdio.h>
@@ -23,16 +23,11 @@ typedef struct problem {
 } problem;
 
 static const problem problems[] = {
-    {"global 18000", 1, 5, 45, 80, {0, 0, 0}, 1, 128},
-    {"intra 5x3600", 5, 1, 45, 80, {0, 0, 0}, 1, 128},
-    {"window 5x45x80", 1, 5, 45, 80, {3, 5, 5}, 1, 128},
-    {"global 1280 x4", 1, 5, 16, 16, {0, 0, 0}, 4, 64},
-    {"intra 5x256 x4", 5, 1, 16, 16, {0, 0, 0}, 4, 64},
-    {"window 5x16x16 x4", 1, 5, 16, 16, {3, 5, 5}, 4, 64},
-    {"global 4800 x4", 1, 5, 24, 40, {0, 0, 0}, 4, 64},
-    {"intra 5x960 x4", 5, 1, 24, 40, {0, 0, 0}, 4, 64},
-    {"window 5x24x40 x4", 1, 5, 24, 40, {3, 5, 5}, 4, 64},
-    {"global 2048 hd32", 1, 1, 32, 64, {0, 0, 0}, 4, 32},
+    {"global 18000", 1, 5, 45, 80, {0, 0, 0}, 1, 128},     {"intra 5x3600", 5, 1, 45, 80, {0, 0, 0}, 1, 128},
+    {"window 5x45x80", 1, 5, 45, 80, {3, 5, 5}, 1, 128},   {"global 1280 x4", 1, 5, 16, 16, {0, 0, 0}, 4, 64},
+    {"intra 5x256 x4", 5, 1, 16, 16, {0, 0, 0}, 4, 64},    {"window 5x16x16 x4", 1, 5, 16, 16, {3, 5, 5}, 4, 64},
+    {"global 4800 x4", 1, 5, 24, 40, {0, 0, 0}, 4, 64},    {"intra 5x960 x4", 5, 1, 24, 40, {0, 0, 0}, 4, 64},
+    {"window 5x24x40 x4", 1, 5, 24, 40, {3, 5, 5}, 4, 64}, {"global 2048 hd32", 1, 1, 32, 64, {0, 0, 0}, 4, 32},
 };
 
 static double within(int64_t n, int64_t r)
@@ -56,9 +51,14 @@ static void bench(const problem *p, oas_dtype dtype, oas_cpu_level level, oas_po
     attention_job job[8];
     for (int h = 0; h < p->heads; h++) {
         size_t at = (size_t)(h * p->hd) * oas_dtype_size(dtype);
-        job[h] = (attention_job){.q = qkv + at, .k = qkv + bytes + at, .v = qkv + 2 * bytes + at,
-                                 .out = qkv + 3 * bytes + at, .groups = p->groups, .frames = p->frames,
-                                 .height = p->height, .width = p->width};
+        job[h] = (attention_job){.q = qkv + at,
+                                 .k = qkv + bytes + at,
+                                 .v = qkv + 2 * bytes + at,
+                                 .out = qkv + 3 * bytes + at,
+                                 .groups = p->groups,
+                                 .frames = p->frames,
+                                 .height = p->height,
+                                 .width = p->width};
         memcpy(job[h].window, p->window, sizeof p->window);
     }
     attention_task task = {dtype, p->hd, stride, p->heads, job};

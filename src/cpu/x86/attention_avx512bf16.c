@@ -2,11 +2,11 @@
 #include "cpu/attention_kernel.h"
 #include "cpu/x86/vector_avx512.h"
 
-#define KERNEL oas_attention_avx512bf16
+#define KERNEL        oas_attention_avx512bf16
 #define KEYS_PER_UNIT 2
-#define ROWS 14
-#define PANELS 2
-#define WINDOW_STEP 8
+#define ROWS          14
+#define PANELS        2
+#define WINDOW_STEP   8
 #define WINDOW_BLOCKS 3
 
 /* The polynomial's largest relative error over [0, 1) is 2.7e-6: weights are rounded by up to 2^-8 afterwards. */
