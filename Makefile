@@ -16,7 +16,8 @@ $(BUILD)/build.ninja:
 deps:            ## install what building and testing need (apt-get, Debian 12)
 	@tools/deps.sh
 
-demo: all        ## upscale the sample clip, and show it beside the input
+demo: $(BUILD)/build.ninja  ## upscale the sample clip, and show it beside the input
+	@ninja -C $(BUILD) -j $(JOBS) oasis-program side_by_side
 	@tools/demo.sh $(BUILD)
 
 check: all       ## every test

@@ -23,10 +23,12 @@ void cli_catch_signals(void)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) /* ignored: nohup */
             sigaction(numbers[i], &action, NULL);
-    /* A reader of our standard output that goes away is a failed write, with a sentence and cleaning up. */
+    /* A reader of our standard output that goes away, and a file that may not grow further, are failed writes with a
+     * sentence and cleaning up. */
     action.sa_handler = SIG_IGN;
     action.sa_flags = 0;
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 int cli_signal(void)

@@ -59,7 +59,7 @@ typedef struct run {
     settings s;
     oasis_model *model;
     char model_path[PATH_SIZE];
-    bool has_media; /* false while the input is unknown: standard input */
+    int width, height; /* of the input; 0 while it is unknown */
     int64_t frames; /* expected, 0 where unknown */
     json_t *report; /* NULL without --json */
     oasis_status status;
@@ -143,15 +143,21 @@ static bool look_at_input(run *r)
     if (status < 0)
         return failed(r, status, status == OASIS_E_ARGUMENT ? EXIT_USAGE : EXIT_INPUT);
     oasis_reader_info(reader, &info);
-    r->has_media = true;
+    r->width = info.width;
+    r->height = info.height;
     r->frames = expected_frames(&info, &job->read);
     if (r->report) {
         json_t *media = cli_json_media(&info);
         json_object_set_new(media, "path", cli_json_text(job->input));
         json_object_set_new(r->report, "input", media);
     } else if (r->s.dry_run || r->s.verbose) {
-        fprintf(r->s.dry_run ? stdout : stderr, "input:    %s: %s, %dx%d, %s, %.6g frames/s, %lld frames\n", job->input,
-                info.codec, info.width, info.height, info.pixel_format, info.fps, (long long)r->frames);
+        FILE *to = r->s.dry_run ? stdout : stderr;
+        fprintf(to, "input:    %s: %s, %dx%d, %s, %.6g frames/s", job->input, info.codec, info.width, info.height,
+                info.pixel_format, info.fps);
+        if (r->frames)
+            fprintf(to, ", %lld frames\n", (long long)r->frames);
+        else
+            fprintf(to, ", length unknown\n");
     }
     oasis_reader_close(&reader);
     return true;
@@ -209,10 +215,23 @@ static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
     fputc('\n', to);
 }
 
+static oasis_status make_plan(run *r, oasis_plan *plan)
+{
+    oasis_job *job = &r->s.job;
+    if (!is_stream(job->input))
+        return oasis_plan_file(r->model, job, plan, &r->message);
+    oasis_upscaler *upscaler = NULL; /* standard input cannot be opened again; its size is known */
+    oasis_status status = oasis_upscaler_open(&upscaler, r->model, &job->upscale, r->width, r->height, &r->message);
+    if (status == OASIS_OK)
+        oasis_upscaler_plan(upscaler, plan);
+    oasis_upscaler_close(&upscaler);
+    return status;
+}
+
 static bool plan_only(run *r)
 {
     oasis_plan plan;
-    oasis_status status = oasis_plan_file(r->model, &r->s.job, &plan, &r->message);
+    oasis_status status = make_plan(r, &plan);
     if (status < 0)
         return failed(r, status, cli_exit_code(status));
     if (!r->report) {

@@ -133,12 +133,9 @@ static void stream_path(char *path, size_t size, const char *name)
     snprintf(path, size, "%s.%s", folder, name);
 }
 
-result run_with_input(const char *input, const char *line)
+static result run_arguments(char **argv, const char *input)
 {
-    char copy[2048], out[96], err[96];
-    char *argv[MAX_ARGUMENTS];
-    snprintf(copy, sizeof copy, "%s", line);
-    split(copy, argv);
+    char out[96], err[96];
     stream_path(out, sizeof out, "out");
     stream_path(err, sizeof err, "err");
     pid_t pid = fork();
@@ -150,6 +147,24 @@ result run_with_input(const char *input, const char *line)
     unlink(out);
     unlink(err);
     return r;
+}
+
+result run_with_input(const char *input, const char *line)
+{
+    char copy[2048];
+    char *argv[MAX_ARGUMENTS];
+    snprintf(copy, sizeof copy, "%s", line);
+    split(copy, argv);
+    return run_arguments(argv, input);
+}
+
+result run_shell(const char *line)
+{
+    char copy[2048];
+    snprintf(copy, sizeof copy, "%s", line);
+    char shell[] = "/bin/sh", option[] = "-c";
+    char *argv[] = {shell, option, copy, NULL};
+    return run_arguments(argv, NULL);
 }
 
 result run(const char *line)

@@ -27,6 +27,9 @@ int leave_folder(void **state);
 result run_with_input(const char *input, const char *line);
 result run(const char *line);
 
+/* Runs a line of the shell, in which the program is "$OASIS_PROGRAM"; standard output and exit code are the shell's. */
+result run_shell(const char *line);
+
 /* The same on a terminal of its own, standard input, output and error; `typed` is what the user types. */
 result run_on_terminal(const char *typed, const char *line);
 

@@ -141,6 +141,28 @@ static void test_failures_at_run_time(void **state)
     expect_files("in.y4m");
 }
 
+/* A shell line whose program must fail at run time with a sentence that contains `words`. */
+static void shell_refused(const char *words, const char *line)
+{
+    result r = run_shell(line);
+    expect_code(&r, 1, line);
+    if (strncmp(r.err, "oasis: ", 7) != 0 || !strstr(r.err, words))
+        fail_msg("%s: said \"%s\", expected words \"%s\"", line, r.err, words);
+    result_free(&r);
+}
+
+/* A full disk, a file that may not grow, a reader that goes away: said, and nothing is left. */
+static void test_failing_writes(void **state)
+{
+    (void)state;
+    write_y4m("in.y4m", 64, 64, 40);
+    shell_refused("No space left", "\"$OASIS_PROGRAM\" -q -s 1 in.y4m - > /dev/full");
+    shell_refused("out.mkv", "ulimit -f 20; \"$OASIS_PROGRAM\" -q -s 1 -c ffv1 in.y4m out.mkv");
+    shell_refused("Broken pipe", "{ \"$OASIS_PROGRAM\" -q -s 2 in.y4m -; echo $? > code; } | head -c 10 > /dev/null; "
+                                 "read code < code; rm code; exit $code");
+    expect_files("in.y4m");
+}
+
 /* Nothing that exists is replaced unasked; -y replaces; a failed run leaves the old file. */
 static void test_existing_output(void **state)
 {
@@ -279,6 +301,10 @@ static void test_dry_run(void **state)
     assert_true(json_is_true(json_object_get(o, "dry_run")));
     json_decref(o);
     result_free(&r);
+    r = run_with_input("in.y4m", "--dry-run -s 2 -");
+    expect_code(&r, 0, "--dry-run -");
+    assert_non_null(strstr(r.out, "64x32"));
+    result_free(&r);
     write_all("out.mp4", "precious", 8);
     succeed("--dry-run in.y4m out.mp4");
     expect_files("in.y4m out.mp4");
@@ -363,19 +389,13 @@ static void test_terminate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(usage),
-        TEST(spellings),
-        TEST(help),
-        TEST(bad_inputs),
-        TEST(bad_models),
-        TEST(failures_at_run_time),
-        TEST(existing_output),
-        TEST(terminal),
-        TEST(quiet_and_verbose),
-        TEST(json),
-        TEST(dry_run),
-        TEST(info),
-        TEST(interrupt),
+        TEST(usage),          TEST(spellings),
+        TEST(help),           TEST(bad_inputs),
+        TEST(bad_models),     TEST(failures_at_run_time),
+        TEST(failing_writes), TEST(existing_output),
+        TEST(terminal),       TEST(quiet_and_verbose),
+        TEST(json),           TEST(dry_run),
+        TEST(info),           TEST(interrupt),
         TEST(terminate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
