@@ -6,11 +6,12 @@
  * One key may stand for n equal ones: its bias is ln n.  Fast: two products by oneDNN for slabs of queries, so that any
  * head width is possible; the keys of one head are prepared once for all slabs.
  */
+#include "cpu/channel.h"
 #include "cpu/dnnl.h"
-#include "ops/math.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -264,23 +265,6 @@ static void scale_rows(void *rows, oas_dtype type, int64_t n, float scale)
         b[i] = oas_to_bf16(oas_from_bf16(b[i]) * scale);
 }
 
-/* Scores to weights, a row at a time; `to` may be `scores`. */
-static void softmax_rows(float *scores, int64_t rows, int64_t keys, void *to, oas_dtype type)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        float *s = scores + i * keys, top = s[0], total = 0;
-        for (int64_t j = 0; j < keys; j++)
-            top = s[j] > top ? s[j] : top;
-        for (int64_t j = 0; j < keys; j++)
-            s[j] = oas_exp(s[j] - top);
-        for (int64_t j = 0; j < keys; j++)
-            total += s[j];
-        for (int64_t j = 0; j < keys; j++)
-            s[j] *= 1.f / total;
-        oas_convert((char *)to + (size_t)(i * keys) * oas_dtype_size(type), type, s, OAS_F32, keys);
-    }
-}
-
 static void attend_slab(void *arg, int64_t slab, int worker)
 {
     struct attend_task *t = arg;
@@ -299,7 +283,10 @@ static void attend_slab(void *arg, int64_t slab, int worker)
     oasis_status s = oas_dnnl_run(dnnl, j->score[which], worker, queries, t->score_weights[which],
                                   t->n->in[3] ? t->n->in[3]->data : NULL, scores, library);
     if (s == OASIS_OK) {
-        softmax_rows((float *)(void *)scores, rows, keys, weights, q->dtype);
+        const oas_channel_kernels *kernels = oas_channel_kernels_for(t->g->device->level);
+        size_t row_bytes = (size_t)keys * oas_dtype_size(q->dtype);
+        for (int64_t i = 0; i < rows; i++)
+            kernels->softmax(weights + (size_t)i * row_bytes, q->dtype, (float *)(void *)scores + i * keys, keys);
         s = oas_dnnl_run(dnnl, j->mix[which], worker, weights, t->mix_weights[which], NULL, result, library);
     }
     if (s < 0)

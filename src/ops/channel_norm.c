@@ -2,11 +2,11 @@
  * RMS norm over the channels of a pixel, and an activation:  y = act(x / max(|x|, 1e-12) * sqrt(C) * gamma).
  * The least length is of |x| itself, not of its square.  Source: Wan2.1 vae.py by way of doc/formulas.md.
  */
-#include "ops/math.h"
+#include "cpu/channel.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
-#include <string.h>
+#include <math.h>
 
 struct channel_norm_param {
     int32_t act;
@@ -97,53 +97,9 @@ static oasis_status channel_norm_backward(graph *g, const node *n)
 
 /* ---- fast ---------------------------------------------------------------------------------------------------------- */
 
-enum { NORM_LANES = 16, NORM_MOST_CHANNELS = 1024 };
-
-/* The sum of squares, in lanes that do not depend on the compiler. */
-static float sum_of_squares(const float *x, int64_t n)
-{
-    float lane[NORM_LANES] = {0}, sum = 0;
-    int64_t i = 0;
-    for (; i + NORM_LANES <= n; i += NORM_LANES)
-        for (int k = 0; k < NORM_LANES; k++)
-            lane[k] += x[i + k] * x[i + k];
-    for (; i < n; i++)
-        lane[0] += x[i] * x[i];
-    for (int k = 0; k < NORM_LANES; k++)
-        sum += lane[k];
-    return sum;
-}
-
-static void load(float *to, const tensor *t, int64_t at, int64_t n)
-{
-    if (t->dtype == OAS_F32) {
-        memcpy(to, (const float *)t->data + at, (size_t)n * sizeof *to);
-        return;
-    }
-    const uint16_t *from = (const uint16_t *)t->data + at;
-    for (int64_t i = 0; i < n; i++)
-        to[i] = oas_from_bf16(from[i]);
-}
-
-/* Rounds to nearest even without a branch; NaN becomes another NaN or an infinity, which is as bad. */
-static void store(const tensor *t, int64_t at, const float *from, int64_t n)
-{
-    if (t->dtype == OAS_F32) {
-        memcpy((float *)t->data + at, from, (size_t)n * sizeof *from);
-        return;
-    }
-    uint16_t *to = (uint16_t *)t->data + at;
-    for (int64_t i = 0; i < n; i++) {
-        union {
-            float f;
-            uint32_t u;
-        } v = {.f = from[i]};
-        to[i] = (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
-    }
-}
-
 struct norm_task {
     const node *n;
+    const oas_channel_kernels *kernels;
     int64_t slab;
 };
 
@@ -151,31 +107,19 @@ static void norm_slab(void *arg, int64_t slab, int worker)
 {
     (void)worker;
     const struct norm_task *t = arg;
-    const tensor *x = t->n->in[0];
-    oas_activation act = (oas_activation)OAS_PARAM(struct channel_norm_param, t->n)->act;
+    const tensor *x = t->n->in[0], *y = t->n->out;
+    bool silu = OAS_PARAM(struct channel_norm_param, t->n)->act == OAS_SILU;
     int64_t channels = oas_last(x, 0), rows = oas_rows(x), last = (slab + 1) * t->slab;
-    const float *gamma = oas_f32(t->n->in[1]);
-    float v[NORM_MOST_CHANNELS], root = sqrtf((float)channels);
-    for (int64_t row = slab * t->slab; row < rows && row < last; row++) {
-        load(v, x, row * channels, channels);
-        float length = sqrtf(sum_of_squares(v, channels));
-        float r = root / (length > (float)LEAST_LENGTH ? length : (float)LEAST_LENGTH);
-        for (int64_t i = 0; i < channels; i++)
-            v[i] = v[i] * r * gamma[i];
-        if (act == OAS_SILU)
-            for (int64_t i = 0; i < channels; i++)
-                v[i] = v[i] / (1.f + oas_exp(-v[i]));
-        else if (act != OAS_LINEAR)
-            for (int64_t i = 0; i < channels; i++)
-                v[i] = oas_act(act, v[i]);
-        store(t->n->out, row * channels, v, channels);
-    }
+    size_t row_bytes = (size_t)channels * oas_dtype_size(x->dtype);
+    for (int64_t row = slab * t->slab; row < rows && row < last; row++)
+        t->kernels->norm((char *)y->data + (size_t)row * row_bytes, (const char *)x->data + (size_t)row * row_bytes, x->dtype,
+                         oas_f32(t->n->in[1]), sqrtf((float)channels), silu, channels);
 }
 
 static oasis_status channel_norm_cpu(graph *g, const node *n)
 {
     int64_t rows = oas_rows(n->in[0]);
-    struct norm_task t = {.n = n, .slab = oas_slab_rows(rows, 64, 4096)};
+    struct norm_task t = {.n = n, .kernels = oas_channel_kernels_for(g->device->level), .slab = oas_slab_rows(rows, 64, 4096)};
     oas_pool_run(oas_graph_pool(g), (rows + t.slab - 1) / t.slab, norm_slab, &t);
     return OASIS_OK;
 }
@@ -183,7 +127,8 @@ static oasis_status channel_norm_cpu(graph *g, const node *n)
 static bool channel_norm_accepts(const graph *g, const node *n)
 {
     (void)g;
-    return oas_last(n->in[0], 0) <= NORM_MOST_CHANNELS && n->in[0]->dtype == n->out->dtype;
+    int32_t act = OAS_PARAM(struct channel_norm_param, n)->act;
+    return (act == OAS_SILU || act == OAS_LINEAR) && n->in[0]->dtype == n->out->dtype;
 }
 
 static bool channel_norm_sample(sampler *s, int i, node *n)
