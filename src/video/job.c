@@ -238,9 +238,9 @@ static int64_t media_bytes(const oasis_job *job, int width, int height, int out_
 {
     enum { LIBRARIES = 30 << 20, FRAME = 3 * sizeof(float), DECODER = 24, ALONE = 30, AHEAD = 200, AHEAD_LONG = 400 };
     const char *codec = job->write.codec ? job->write.codec : "libx264";
-    int64_t each = strcmp(codec, "libx264") == 0                                             ? AHEAD
+    int64_t each = strcmp(codec, "libx264") == 0                                      ? AHEAD
                    : strcmp(codec, "libx265") == 0 || strcmp(codec, "libsvtav1") == 0 ? AHEAD_LONG
-                                                                                            : ALONE;
+                                                                                      : ALONE;
     int64_t in = (int64_t)width * height, out = (int64_t)out_width * out_height;
     return LIBRARIES + in * (DECODER + FRAME * (PLACES_IN + 2)) +
            out * (each + FRAME * (places_out(out_width, out_height) + 2));

@@ -303,6 +303,13 @@ static bool is_whole(enum AVCodecID id, const uint8_t *p, size_t n)
                 return true;
         return false;
     }
+    if (id == AV_CODEC_ID_BMP || id == AV_CODEC_ID_WEBP) { /* their heads say how long they are */
+        const uint8_t *length = p + (id == AV_CODEC_ID_BMP ? 2 : 4);
+        if (n < 12)
+            return false;
+        size_t said = (size_t)length[0] | (size_t)length[1] << 8 | (size_t)length[2] << 16 | (size_t)length[3] << 24;
+        return said <= (id == AV_CODEC_ID_BMP ? n : n - 8);
+    }
     return true;
 }
 
@@ -339,7 +346,9 @@ static oasis_status decode(const char *path, const AVCodec *codec, AVPacket *pac
     if (!decoder)
         return oas_media_fail_memory(message, "a decoder");
     decoder->thread_count = 1;
-    decoder->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
+    decoder->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER;
+    if (codec->id != AV_CODEC_ID_TIFF) /* whose decoder refuses fields it does not know */
+        decoder->err_recognition |= AV_EF_EXPLODE;
     int code = avcodec_open2(decoder, codec, NULL);
     if (code >= 0)
         code = avcodec_send_packet(decoder, packet);

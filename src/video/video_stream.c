@@ -254,6 +254,13 @@ static oasis_status check_end(oas_video *v, oasis_message *message)
     return OASIS_OK;
 }
 
+/* MPEG-TS marks a packet when its counters jump, as where two recordings were joined; whether anything is missing, the
+ * decoder tells. */
+static bool counts_packets(const AVFormatContext *format)
+{
+    return format->iformat->flags & AVFMT_TS_DISCONT;
+}
+
 /* Feeds the decoder with the next packet, or with the end. */
 static oasis_status feed(oas_video *v, oasis_message *message)
 {
@@ -274,7 +281,7 @@ static oasis_status feed(oas_video *v, oasis_message *message)
         v->strict |= (v->packet->flags & AV_PKT_FLAG_KEY) != 0;
         if (!chained) {
             status = damaged(v, 0, "packets before it are unreadable", message);
-        } else if (v->strict && v->packet->flags & AV_PKT_FLAG_CORRUPT) {
+        } else if (v->strict && v->packet->flags & AV_PKT_FLAG_CORRUPT && !counts_packets(v->format)) {
             status = damaged(v, 0, "a packet is incomplete", message);
         } else if (v->packet->size > 0) {
             code = avcodec_send_packet(v->decoder, v->packet);

@@ -215,6 +215,10 @@ oasis_status oas_mux_open(oasis_writer *w, oasis_message *message)
         oas_writer_add_note(w, "the picture is turned upright, this container cannot tell players to do it");
     }
     OAS_TRY(oas_output_open(&w->file, w->path, s ? s->path : NULL, w->options.overwrite, message));
+    if (w->file.direct && is_mov_like(container))
+        return oas_media_fail(message, OASIS_E_UNSUPPORTED,
+                              "'%s' is no file: %s needs one to go back in; .mkv can be written to devices and pipes",
+                              w->path, container->name);
     OAS_TRY(oas_writer_open_encoder(w, usual_codec(container), container->flags & AVFMT_GLOBALHEADER, message));
     OAS_TRY(check_codec(w, container, message));
     const char *url = w->file.temporary ? w->file.temporary : w->path;
@@ -246,9 +250,12 @@ oasis_status oas_mux_note_frame(oasis_writer *w, const oasis_frame *frame, oasis
     if (k > 0 && out <= w->times[(k - 1) % OAS_WRITER_RING].pts) /* a container with coarser time */
         out = w->times[(k - 1) % OAS_WRITER_RING].pts + 1;
     int64_t duration = av_rescale_q(pts + frame->duration, w->time_base, base) - out;
+    if (frame->duration <= 0)
+        duration = av_rescale_q(1, w->encoder.context->time_base, base);
+    duration = duration > 0 ? duration : 1;
     w->times[k % OAS_WRITER_RING].pts = out;
-    w->times[k % OAS_WRITER_RING].duration = duration > 0 ? duration : 1;
-    w->end = (double)(pts + frame->duration) * av_q2d(w->time_base);
+    w->times[k % OAS_WRITER_RING].duration = duration;
+    w->end = (double)(out + duration) * av_q2d(base);
     return OASIS_OK;
 }
 
