@@ -21,24 +21,25 @@ typedef struct encoder_defaults {
     double quantizer;       /* constant quantiser where there is no crf; 0 = leave */
     const char *parameters; /* option that takes "key=value:..." for the encoder's library */
     const char *fixed;      /* what goes into it; %d = threads */
+    bool even;              /* refuses sizes that its chroma does not divide, and leaks memory when asked */
 } encoder_defaults;
 
 static const encoder_defaults *defaults_of(const char *name)
 {
     static const encoder_defaults table[] = {
-        {"libx264", 14, "medium", 0, NULL, NULL},
-        {"libx264rgb", 14, "medium", 0, NULL, NULL},
-        {"libx265", 16, "medium", 0, "x265-params", "log-level=none:pools=%d:frame-threads=2"},
-        {"libsvtav1", 20, "8", 0, "svtav1-params", "lp=%d"},
-        {"libaom-av1", 20, NULL, 0, NULL, NULL},
-        {"libvpx-vp9", 20, NULL, 0, NULL, NULL},
-        {"libvpx", 8, NULL, 0, NULL, NULL},
-        {"mjpeg", -1, NULL, 2, NULL, NULL},
-        {"mpeg4", -1, NULL, 2, NULL, NULL},
-        {"libxvid", -1, NULL, 2, NULL, NULL},
-        {"mpeg2video", -1, NULL, 2, NULL, NULL},
-        {"mpeg1video", -1, NULL, 2, NULL, NULL},
-        {NULL, -1, NULL, 0, NULL, NULL},
+        {"libx264", 14, "medium", 0, NULL, NULL, true},
+        {"libx264rgb", 14, "medium", 0, NULL, NULL, false},
+        {"libx265", 16, "medium", 0, "x265-params", "log-level=none:pools=%d:frame-threads=2", true},
+        {"libsvtav1", 20, "8", 0, "svtav1-params", "lp=%d", false},
+        {"libaom-av1", 20, NULL, 0, NULL, NULL, false},
+        {"libvpx-vp9", 20, NULL, 0, NULL, NULL, false},
+        {"libvpx", 8, NULL, 0, NULL, NULL, false},
+        {"mjpeg", -1, NULL, 2, NULL, NULL, false},
+        {"mpeg4", -1, NULL, 2, NULL, NULL, false},
+        {"libxvid", -1, NULL, 2, NULL, NULL, false},
+        {"mpeg2video", -1, NULL, 2, NULL, NULL, false},
+        {"mpeg1video", -1, NULL, 2, NULL, NULL, false},
+        {NULL, -1, NULL, 0, NULL, NULL, false},
     };
     const encoder_defaults *d = table;
     while (d->name && strcmp(d->name, name) != 0)
@@ -277,6 +278,13 @@ static AVRational counting_rate(AVRational rate)
     return r.num > 0 && r.den > 0 ? r : (AVRational){25, 1};
 }
 
+/* Whether the chroma of a format does not divide the size. */
+static bool is_odd(const oas_encoder_request *q, enum AVPixelFormat format)
+{
+    const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(format);
+    return q->width % (1 << d->log2_chroma_w) || q->height % (1 << d->log2_chroma_h);
+}
+
 /* One attempt with a pixel format; *code is FFmpeg's answer. */
 static oasis_status try_open(oas_encoder *e, const oas_encoder_request *q, const AVCodec *codec,
                              enum AVPixelFormat format, int *code, oasis_message *message)
@@ -304,7 +312,7 @@ static oasis_status try_open(oas_encoder *e, const oas_encoder_request *q, const
     c->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL; /* full range Y'CbCr in MJPEG's yuv444p and the like */
     OAS_TRY(set_quality(c, q, d, message));
     OAS_TRY(collect_settings(q, d, &e->rest, message));
-    *code = avcodec_open2(c, codec, &e->rest);
+    *code = d->even && is_odd(q, format) ? AVERROR(EINVAL) : avcodec_open2(c, codec, &e->rest);
     return OASIS_OK;
 }
 
@@ -312,8 +320,7 @@ static oasis_status refuse_opening(const oas_encoder_request *q, const AVCodec *
                                    int code, oasis_message *message)
 {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(format);
-    bool odd = q->width % (1 << d->log2_chroma_w) || q->height % (1 << d->log2_chroma_h);
-    if (odd)
+    if (is_odd(q, format))
         return oas_media_fail(
             message, OASIS_E_UNSUPPORTED,
             "the encoder %s cannot write %dx%d pixels as %s, which wants even sizes; choose such a --size, "
@@ -343,8 +350,7 @@ static oasis_status open_context(oas_encoder *e, const oas_encoder_request *q, o
     OAS_TRY(choose_format(q, codec, &format, message));
     OAS_TRY(try_open(e, q, codec, format, &code, message));
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(format);
-    bool odd = q->width % (1 << d->log2_chroma_w) || q->height % (1 << d->log2_chroma_h);
-    if (code < 0 && odd && !q->options->pixel_format && takes(codec, full_chroma(format))) {
+    if (code < 0 && is_odd(q, format) && !q->options->pixel_format && takes(codec, full_chroma(format))) {
         format = full_chroma(format);
         OAS_TRY(try_open(e, q, codec, format, &code, message));
         if (code >= 0)
