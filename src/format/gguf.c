@@ -13,6 +13,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* The least that a pair and a row of the table of tensors take. */
+enum { PAIR_BYTES = 8 + 1 + 4 + 1, ROW_BYTES = 8 + 1 + 4 + 4 + 8 };
+
 enum { DEFAULT_ALIGNMENT = 32, MAX_ALIGNMENT = 1 << 16, MAX_KEY = 65535, MAX_TEXT = 1 << 20, SHOWN_VALUES = 8 };
 
 static const char alignment_key[] = "general.alignment", shape_prefix[] = "comfy.gguf.orig_shape.";
@@ -330,6 +333,12 @@ static oasis_status read_file(weight_file *w, const weight_source *file, oasis_m
     if (g.pairs > OAS_STORED_MAX_NOTES)
         return oas_fail(message, OASIS_E_FORMAT, "%s: GGUF of %" PRIu64 " keys, expected at most %d", file->path,
                         g.pairs, OAS_STORED_MAX_NOTES);
+    /* Both tables are at the end of the file at the latest: no memory for rows that cannot be there. */
+    if (g.pairs * PAIR_BYTES + g.tensors * ROW_BYTES > oas_cursor_left(&g.c))
+        return oas_fail(message, OASIS_E_FORMAT,
+                        "%s: GGUF of %" PRIu64 " keys and %" PRIu64
+                        " tensors, which do not fit into %zu bytes: is it cut off?",
+                        file->path, g.pairs, g.tensors, oas_cursor_left(&g.c));
     OAS_TRY(oas_weight_file_reserve(w, (size_t)g.tensors, (size_t)g.pairs, message));
     for (uint64_t i = 0; i < g.pairs; i++)
         OAS_TRY(read_pair(&g));

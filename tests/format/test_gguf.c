@@ -124,20 +124,30 @@ static void refuses_headers(void **state)
     expect_plan("5000 keys", &p, OASIS_E_FORMAT, "GGUF of 5000 keys");
     p = new_plan(0);
     p.pairs_more = 1;
-    expect_plan("a key too few", &p, OASIS_E_FORMAT, "a key at byte 24 goes beyond");
+    expect_plan("no room for a key", &p, OASIS_E_FORMAT, "GGUF of 1 keys and 0 tensors, which do not fit into 0 bytes");
+    p = new_plan(24);
+    p.alignment = 8;
+    p.tensors_more = 1;
+    expect_plan("no room for a tensor", &p, OASIS_E_FORMAT, "0 keys and 1 tensors, which do not fit into 24 bytes");
+    p = new_plan(0);
+    p.pairs_more = 1;
+    add_text(add_key(&p, "k", TEXT), "a text as long as a key");
+    expect_plan("a key too few", &p, OASIS_E_FORMAT, "a key at byte 68 goes beyond");
     p = new_plan(0);
     p.tensors_more = 1;
-    expect_plan("a tensor too few", &p, OASIS_E_FORMAT, "a tensor's name at byte 24 goes beyond");
+    add_text(add_key(&p, "k", TEXT), "a text as long as a row of the table");
+    expect_plan("a tensor too few", &p, OASIS_E_FORMAT, "a tensor's name at byte 81 goes beyond");
 }
 
 static void refuses_pairs(void **state)
 {
     (void)state;
     gguf_plan p = new_plan(0);
-    bytes_u(add_key(&p, "", U8), 1, 1);
+    bytes_u(add_key(&p, "", U32), 1, 4);
     expect_plan("empty key", &p, OASIS_E_FORMAT, "a key of 0 bytes");
     p = new_plan(0);
     bytes_u(&p.pairs, UINT64_MAX, 8);
+    bytes_u(&p.pairs, 0, 8);
     p.n_pairs = 1;
     expect_plan("key of 2^64-1 bytes", &p, OASIS_E_FORMAT, "a key at byte 32 goes beyond");
     p = new_plan(0);
@@ -148,10 +158,10 @@ static void refuses_pairs(void **state)
     bytes_u(add_key(&p, "k", U8), 1, 1);
     expect_plan("key twice", &p, OASIS_E_FORMAT, "key k occurs twice");
     p = new_plan(0);
-    add_key(&p, "k", 13);
+    bytes_u(add_key(&p, "k", 13), 0, 1);
     expect_plan("unknown type", &p, OASIS_E_FORMAT, "key k: a value of unknown type 13");
     p = new_plan(0);
-    add_key(&p, "k", U32);
+    bytes_u(add_key(&p, "k", U32), 0, 1);
     expect_plan("no value", &p, OASIS_E_FORMAT, "a value at byte 37 goes beyond");
     p = new_plan(0);
     bytes_u(add_key(&p, "k", TEXT), 100, 8);
@@ -253,6 +263,7 @@ static void refuses_tensors(void **state)
     expect_plan("overlap", &p, OASIS_E_FORMAT, "tensors a and b overlap by 4 bytes");
     p = new_plan(0);
     add_tensor(&p, "a", T_F32, 1, two, 0);
+    add_tensor(&p, "b", T_F32, 1, two, 32);
     p.tensors.size -= 9;
     expect_plan("cut table", &p, OASIS_E_FORMAT, "the table of tensors at byte");
     static const struct {

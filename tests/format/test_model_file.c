@@ -309,6 +309,23 @@ static void opens_what_the_writer_wrote(void **state)
     oas_text_free(&config);
 }
 
+/* The default model of the repository. */
+static void opens_the_default_model(void **state)
+{
+    (void)state;
+    oasis_message why = {""};
+    model_file m;
+    if (oas_model_file_open(&m, OASIS_SOURCE_DIR "/models/oasis-nano.safetensors", &why) != OASIS_OK)
+        fail_msg("%s", why.text);
+    const int64_t projection[2] = {m.config.in_dim, 768};
+    const stored *t;
+    assert_int_equal(m.config.decoder, OAS_DECODER_TINY_CONDITIONAL);
+    assert_int_equal(m.config.upscale, OAS_UPSCALE_BICUBIC);
+    assert_int_equal(oas_weight_file_need(m.weights, "lq_proj.weight", 2, projection, &t, &why), OASIS_OK);
+    assert_string_equal(m.license, "Apache-2.0");
+    oas_model_file_close(&m);
+}
+
 /* Cutting a good file anywhere, and changing any one byte of its header, never does worse than a refusal. */
 static void survives_damage(void **state)
 {
@@ -369,6 +386,7 @@ int main(void)
         cmocka_unit_test(reads_good_files),
         cmocka_unit_test(fills_in_defaults),
         cmocka_unit_test(opens_what_the_writer_wrote),
+        cmocka_unit_test(opens_the_default_model),
         cmocka_unit_test(survives_damage),
         cmocka_unit_test(survives_any_failed_allocation),
     };
