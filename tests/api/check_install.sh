@@ -56,6 +56,8 @@ if [ -x "$root/bin/oasis" ]; then
     done
     grep -q -- '--scale' "$root/share/bash-completion/completions/oasis" || fail "the completion knows no --scale"
     bash -n "$root/share/bash-completion/completions/oasis"
+    ! command -v zsh >/dev/null || zsh -n "$root/share/zsh/site-functions/_oasis"
+    ! command -v fish >/dev/null || fish -n "$root/share/fish/vendor_completions.d/oasis.fish"
     if command -v man >/dev/null; then
         [ -z "$(LC_ALL=C.UTF-8 man --warnings -l "$root/share/man/man1/oasis.1" 2>&1 >/dev/null)" ] || fail "man warns"
     fi
