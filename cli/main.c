@@ -7,6 +7,7 @@
 #define COMMANDS(X)                                                                                                    \
     X(upscale)                                                                                                         \
     X(degrade)                                                                                                         \
+    X(eval)                                                                                                            \
     X(bench)                                                                                                           \
     X(convert)                                                                                                         \
     X(info)                                                                                                            \
