@@ -91,6 +91,10 @@ OASIS_API void oasis_writer_options_init(oasis_writer_options *options);
  * Opens an output for frames of width x height pixels.  `source` (may be NULL: 24 frames a second, BT.709) lends its
  * streams and descriptions and must stay open until the writer is closed.  The file appears under its name only when
  * oasis_writer_finish succeeds; until then it has a temporary name beside it.
+ *
+ * Sound, subtitles, further videos, attachments and covers are copied byte by byte; one that the container cannot hold is
+ * refused, never converted.  Left out with a note: data streams the container cannot hold, and all of these where the
+ * output is pictures or YUV4MPEG2.  Rotation is written where the container knows it (MP4, MOV), else done to the pixels.
  * Fails with OASIS_E_IO (exists, cannot be written), OASIS_E_ARGUMENT (an encoder setting), OASIS_E_UNSUPPORTED (no such
  * encoder, a stream that this container cannot hold: the sentence names it and a container that can).
  */

@@ -71,6 +71,12 @@ bool oas_container_holds(const AVOutputFormat *container, const AVStream *stream
         return false;
     if (is_named(container, "mpegts"))
         return ts_holds(id);
+    if (is_named(container, "matroska") && stream->codecpar->codec_type == AVMEDIA_TYPE_AUDIO) {
+        /* Codecs without a name of Matroska's are written by their number in WAVE files, which the query does not know. */
+        const struct AVCodecTag *const tags[] = {avformat_get_riff_audio_tags(), NULL};
+        if (av_codec_get_tag(tags, id) != 0)
+            return true;
+    }
     return avformat_query_codec(container, id, FF_COMPLIANCE_NORMAL) == 1;
 }
 
@@ -94,6 +100,8 @@ static const char *describe_stream(const AVStream *stream, char text[160])
 {
     const char *type = av_get_media_type_string(stream->codecpar->codec_type);
     const AVDictionaryEntry *language = av_dict_get(stream->metadata, "language", NULL, 0);
+    if (language && strcmp(language->value, "und") == 0)
+        language = NULL;
     snprintf(text, 160, "stream %d (%s, %s%s%s)", stream->index,
              is_cover(stream) ? "cover picture"
              : type           ? type

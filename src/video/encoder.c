@@ -39,6 +39,9 @@ static const encoder_defaults *defaults_of(const char *name)
         {"libxvid", -1, NULL, 2, NULL, NULL, false},
         {"mpeg2video", -1, NULL, 2, NULL, NULL, false},
         {"mpeg1video", -1, NULL, 2, NULL, NULL, false},
+        {"wmv2", -1, NULL, 2, NULL, NULL, false},
+        {"flv", -1, NULL, 2, NULL, NULL, false},
+        {"libtheora", -1, NULL, 9, NULL, NULL, false}, /* of 10, the best */
         {NULL, -1, NULL, 0, NULL, NULL, false},
     };
     const encoder_defaults *d = table;

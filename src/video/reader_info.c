@@ -83,6 +83,17 @@ static void *copy_side_data(const oas_source *s, const AVFrame *frame, enum AVPa
     return data && size >= least ? av_memdup(data, size) : NULL;
 }
 
+/* What rides on the frames and goes under when they are encoded anew. */
+static const char *lost_with_frames(const AVFrame *frame)
+{
+    if (av_frame_get_side_data(frame, AV_FRAME_DATA_A53_CC))
+        return "closed captions inside the video are left out";
+    if (av_frame_get_side_data(frame, AV_FRAME_DATA_DYNAMIC_HDR_PLUS) ||
+        av_frame_get_side_data(frame, AV_FRAME_DATA_DOVI_METADATA))
+        return "HDR data that change from frame to frame are left out";
+    return NULL;
+}
+
 /* ---- numbers of frames -------------------------------------------------------------------------------------------- */
 
 /* The number that mkvmerge and FFmpeg's users note in a tag; 0 where there is none. */
@@ -182,6 +193,7 @@ oasis_status oas_reader_describe(oasis_reader *r, oasis_message *message)
                                   AV_FRAME_DATA_MASTERING_DISPLAY_METADATA, sizeof *s->mastering);
     s->light =
         copy_side_data(s, frame, AV_PKT_DATA_CONTENT_LIGHT_LEVEL, AV_FRAME_DATA_CONTENT_LIGHT_LEVEL, sizeof *s->light);
+    s->lost = lost_with_frames(frame);
     r->tags = s->color = oas_reader_tags(r, frame);
     oas_color_fill(&s->color, frame->format, frame->height, s->pictures ? OAS_ORIGIN_PICTURE : OAS_ORIGIN_VIDEO,
                    r->color_note, sizeof r->color_note);

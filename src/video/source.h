@@ -36,11 +36,12 @@ typedef struct oas_source {
     bool turned;                           /* orientation is not the identity */
     AVMasteringDisplayMetadata *mastering; /* NULL where absent */
     AVContentLightMetadata *light;
-    int64_t frames; /* estimate of the frames that will be read; 0 = unknown */
-    int64_t origin; /* time stamp that becomes 0 in the output; in time_base */
-    bool cut;       /* --start: what lies before origin is left out */
-    bool limited;   /* reading ended at --frames, not at the end */
-    double end;     /* estimate of where reading ends, seconds after origin; 0 = the end of the file */
+    const char *lost; /* what the frames carry besides and no encoder takes over, in words, or NULL */
+    int64_t frames;   /* estimate of the frames that will be read; 0 = unknown */
+    int64_t origin;   /* time stamp that becomes 0 in the output; in time_base */
+    bool cut;         /* --start: what lies before origin is left out */
+    bool limited;     /* reading ended at --frames, not at the end */
+    double end;       /* estimate of where reading ends, seconds after origin; 0 = the end of the file */
     const oas_picture_list *pictures; /* else NULL */
     size_t first_picture;
 } oas_source;

@@ -93,6 +93,8 @@ oasis_status oas_writer_open_encoder(oasis_writer *w, const char *codec, bool gl
         q.sar = q.sar.num > 0 ? av_inv_q(q.sar) : q.sar;
     OAS_TRY(oas_encoder_open(&w->encoder, &q, message));
     oas_writer_add_note(w, w->encoder.note);
+    if (s && s->lost)
+        oas_writer_add_note(w, s->lost);
     return OASIS_OK;
 }
 

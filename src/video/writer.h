@@ -34,7 +34,8 @@ struct oasis_writer {
     AVFormatContext *mux;
     AVStream *stream;
     oas_copier copier;
-    bool copying, headed; /* the header is written */
+    bool copying;         /* other streams */
+    bool counted;         /* the container counts frames and has no time stamps */
     AVRational time_base; /* of the frames given */
     int64_t origin;       /* their time stamp that becomes 0 */
     struct {

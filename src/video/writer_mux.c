@@ -29,6 +29,12 @@ static bool is_video_only(const AVOutputFormat *container)
     return is_named(container, "yuv4mpegpipe,rawvideo,ivf,h264,hevc,obu,m4v,mjpeg,mpeg1video,mpeg2video,apng,gif,webp");
 }
 
+/* Containers that know a frame rate only: frame k is shown at k / rate. */
+static bool counts_frames(const AVOutputFormat *container)
+{
+    return is_named(container, "yuv4mpegpipe,avi,mxf,ogg") || container->flags & AVFMT_NOTIMESTAMPS;
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
 
 static oasis_status choose_container(const oasis_writer *w, const AVOutputFormat **container, oasis_message *message)
@@ -121,7 +127,7 @@ static oasis_status add_video(oasis_writer *w, oasis_message *message)
     AVStream *st = w->stream = avformat_new_stream(w->mux, NULL);
     if (!st || avcodec_parameters_from_context(st->codecpar, c) < 0)
         return oas_media_fail_memory(message, "a stream");
-    st->time_base = is_named(w->mux->oformat, "yuv4mpegpipe") ? c->time_base : w->time_base;
+    st->time_base = w->counted ? c->time_base : w->time_base;
     st->sample_aspect_ratio = c->sample_aspect_ratio;
     if (!s || !s->variable_rate)
         st->avg_frame_rate = st->r_frame_rate = s && s->rate.num > 0 ? s->rate : c->framerate;
@@ -139,7 +145,7 @@ static oasis_status add_streams(oasis_writer *w, oasis_message *message)
     w->copying = others && !s->piped && !is_video_only(w->mux->oformat);
     if (others && !w->copying && s->format->nb_streams > 1)
         oas_writer_add_note(w, "sound and other streams are left out, this format holds one video only");
-    if (s && s->format && w->options.audio)
+    if (s && s->format)
         oas_copy_metadata(&w->mux->metadata, s->format->metadata, false);
     if (!w->copying)
         return add_video(w, message);
@@ -200,7 +206,6 @@ static oasis_status write_header(oasis_writer *w, oasis_message *message)
     else
         status = oas_writer_check_rest(w, settings, message);
     av_dict_free(&settings);
-    w->headed = code >= 0;
     return status;
 }
 
@@ -214,6 +219,14 @@ oasis_status oas_mux_open(oasis_writer *w, oasis_message *message)
         w->turn = s->orientation;
         oas_writer_add_note(w, "the picture is turned upright, this container cannot tell players to do it");
     }
+    w->counted = counts_frames(container);
+    if (s && s->variable_rate && w->counted && is_video_only(container))
+        oas_writer_add_note(w, "frames become evenly spaced, this format has no time stamps");
+    else if (s && s->variable_rate && w->counted)
+        return oas_media_fail(
+            message, OASIS_E_UNSUPPORTED,
+            "'%s' cannot hold frames at uneven times, as those of '%s' are; files ending in .mkv and .mp4 can", w->path,
+            s->path);
     OAS_TRY(oas_output_open(&w->file, w->path, s ? s->path : NULL, w->options.overwrite, message));
     if (w->file.direct && is_mov_like(container))
         return oas_media_fail(message, OASIS_E_UNSUPPORTED,
@@ -238,15 +251,12 @@ oasis_status oas_mux_note_frame(oasis_writer *w, const oasis_frame *frame, oasis
 {
     AVRational base = w->stream->time_base;
     int64_t k = w->frames, pts = frame->pts - w->origin;
-    if (is_named(w->mux->oformat, "yuv4mpegpipe")) { /* has no time stamps */
-        w->times[k % OAS_WRITER_RING].pts = k;
-        w->times[k % OAS_WRITER_RING].duration = 1;
-        return OASIS_OK;
-    }
     if (k - w->shown >= OAS_WRITER_RING - 1)
         return oas_media_fail(message, OASIS_E_UNSUPPORTED, "the encoder %s holds back more than %d frames",
                               w->encoder.context->codec->name, OAS_WRITER_RING);
     int64_t out = av_rescale_q(pts, w->time_base, base);
+    if (w->counted && k > 0)
+        out = w->times[(k - 1) % OAS_WRITER_RING].pts + av_rescale_q(1, w->encoder.context->time_base, base);
     if (k > 0 && out <= w->times[(k - 1) % OAS_WRITER_RING].pts) /* a container with coarser time */
         out = w->times[(k - 1) % OAS_WRITER_RING].pts + 1;
     int64_t duration = av_rescale_q(pts + frame->duration, w->time_base, base) - out;

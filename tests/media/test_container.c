@@ -103,6 +103,30 @@ static void test_coarser_clock(void **state)
     look_away(&s);
 }
 
+/* AVI counts frames: even ones arrive evenly, also from a clock of milliseconds; uneven ones are refused. */
+static void test_counting_container(void **state)
+{
+    (void)state;
+    static const int64_t ntsc[] = {0, 33, 67, 100, 133, 167, 200, 234};
+    const char *in = path_of("ntsc.mkv"), *out = path_of("ntsc.avi");
+    make_clip(
+        &(clip){.path = in, .pts = ntsc, .frames = 8, .time_base = {1, 1000}, .last_duration = 33, .codec = "mpeg4"});
+    pass_through(in, out, &(pass){.scale = 1});
+    seen s;
+    look(&s, out);
+    assert_int_equal(s.n_frames, 8);
+    for (int i = 0; i < 8; i++) /* one packet for a frame, and no empty ones between */
+        assert_true(packet_of(&s, s.video, i)->size > 0 && packet_of(&s, s.video, i)->dts == i);
+    look_away(&s);
+    static const int64_t steps[] = {0, 40, 81, 200, 201, 350, 390, 1000, 1040, 1080, 1200, 1300};
+    oasis_message why;
+    make_clip(
+        &(clip){.path = path_of("uneven.mp4"), .pts = steps, .frames = 12, .time_base = {1, 1000}, .codec = "libx264"});
+    assert_int_equal(try_through(path_of("uneven.mp4"), path_of("uneven.avi"), &(pass){.scale = 1}, &why),
+                     OASIS_E_UNSUPPORTED);
+    assert_non_null(strstr(why.text, "uneven times"));
+}
+
 /* As many out as in, for every length at the start, with reordering encoders and decoders. */
 static void test_every_length(void **state)
 {
@@ -522,6 +546,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variable_rate),
         cmocka_unit_test(test_coarser_clock),
+        cmocka_unit_test(test_counting_container),
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_everything_copied_mkv),
         cmocka_unit_test(test_everything_copied_mp4),
