@@ -26,6 +26,8 @@ typedef struct upscale_sizes {
 /* Bytes an upscaler needs, by purpose. */
 typedef struct upscale_memory {
     size_t arena;   /* the largest of projecting, restoring and decoding */
+    size_t restore; /* of these, restoring */
+    size_t step;    /* the last one planned */
     size_t grids;   /* c and z of the latents at hand */
     size_t states;  /* the decoder's memory */
     size_t frames;  /* frames that wait, at most */

@@ -12,8 +12,9 @@
 enum {
     SHARED_LATENTS = 2,       /* of windows in time (decisions 12) */
     SHARED_GRID = 4,          /* least latents shared by windows in space */
-    DEFAULT_WINDOW_LATENTS = 5,
-    DEFAULT_WINDOW_SIZE = 256, /* pixels; the trained crop is 192 to 256 */
+    DEFAULT_WINDOW_FRAMES = 17,
+    DEFAULT_WINDOW_SIZE = 256,              /* pixels; or the trained size where that is larger */
+    LEAST_WINDOW_SIZE = 6 * OAS_PIXEL_STEP, /* pixels; three times the shared part */
     MOST_SIDE = 32768,
     MOST_TILES = 64
 };
@@ -102,20 +103,60 @@ static oasis_status choose_output(upscale_sizes *s, const oasis_options *o, oasi
     return OASIS_OK;
 }
 
-static oasis_status choose_windows(upscale_sizes *s, const oasis_options *o, oasis_message *message)
+/* Cuts the grid into windows of at most that many pixels. */
+static void cut_windows(upscale_sizes *s, int rows, int columns)
 {
-    int frames = o->window_frames, side = o->window_size > 0 ? o->window_size : DEFAULT_WINDOW_SIZE;
+    s->rows = oas_cut(s->grid_height, rows / OAS_LATENT_PIXELS, SHARED_GRID, 2);
+    s->columns = oas_cut(s->grid_width, columns / OAS_LATENT_PIXELS, SHARED_GRID, 2);
+}
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* As the options say, else about the size the model was trained at. */
+static oasis_status choose_windows(upscale_sizes *s, const oasis_options *o, const model_config *c, oasis_message *message)
+{
+    int frames = o->window_frames, side = o->window_size;
     if (frames < 0 || (frames > 0 && frames % OAS_LATENT_FRAMES != 1))
         return oas_fail(message, OASIS_E_ARGUMENT, "a window of %d frames is not possible; it must be 4n+1: 5, 9, 13, ...",
                         frames);
-    if (side % OAS_PIXEL_STEP != 0 || side < 6 * OAS_PIXEL_STEP)
+    if (side != 0 && (side % OAS_PIXEL_STEP != 0 || side < LEAST_WINDOW_SIZE))
         return oas_fail(message, OASIS_E_ARGUMENT, "a window of %d pixels is not possible; it must be a multiple of %d, "
-                        "at least %d", side, OAS_PIXEL_STEP, 6 * OAS_PIXEL_STEP);
-    s->window_latents = frames > 0 ? (frames - 1) / OAS_LATENT_FRAMES + 1 : DEFAULT_WINDOW_LATENTS;
+                        "at least %d", side, OAS_PIXEL_STEP, LEAST_WINDOW_SIZE);
+    s->window_latents = ((frames > 0 ? frames : DEFAULT_WINDOW_FRAMES) - 1) / OAS_LATENT_FRAMES + 1;
     s->shared_latents = s->window_latents > SHARED_LATENTS ? SHARED_LATENTS : s->window_latents - 1;
-    s->columns = oas_cut(s->grid_width, side / OAS_LATENT_PIXELS, SHARED_GRID, 2);
-    s->rows = oas_cut(s->grid_height, side / OAS_LATENT_PIXELS, SHARED_GRID, 2);
+    if (side > 0)
+        cut_windows(s, side, side);
+    else
+        cut_windows(s, larger(DEFAULT_WINDOW_SIZE, c->trained_window[1]), larger(DEFAULT_WINDOW_SIZE, c->trained_window[2]));
     return OASIS_OK;
+}
+
+/* Makes windows a quarter smaller on their longer side; false when they are as small as they may be. */
+static bool shrink_windows(upscale_sizes *s)
+{
+    int rows = s->rows.window * OAS_LATENT_PIXELS, columns = s->columns.window * OAS_LATENT_PIXELS;
+    int *longer = rows > columns ? &rows : &columns;
+    *longer = *longer * 3 / 4 / OAS_PIXEL_STEP * OAS_PIXEL_STEP;
+    if (*longer < LEAST_WINDOW_SIZE)
+        return false;
+    cut_windows(s, rows, columns);
+    return true;
+}
+
+/* Cuts the longer side of the decoder's tiles once more; false when they would be little more than their halos. */
+static bool shrink_tiles(upscale_sizes *s, int halo)
+{
+    int tall = s->grid_height / s->tile_rows, wide = s->grid_width / s->tile_columns;
+    if (larger(tall, wide) / 2 < 2 * halo || s->tile_rows * s->tile_columns >= MOST_TILES)
+        return false;
+    if (tall > wide)
+        s->tile_rows++;
+    else
+        s->tile_columns++;
+    return true;
 }
 
 tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile)
@@ -156,8 +197,9 @@ static bool plan_step(graph *g, upscale_memory *m, upscale_work *work, double ti
 {
     if (!result || g->status < 0)
         return false;
-    if (g->memory.peak > m->arena)
-        m->arena = g->memory.peak;
+    m->step = g->memory.peak;
+    if (m->step > m->arena)
+        m->arena = m->step;
     g->memory.peak = 0;
     take_work(g, work, times);
     oas_graph_reset(g);
@@ -197,6 +239,7 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
                                                        model->file.config.in_dim));
     double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
     ok = ok && plan_step(g, m, work, windows / OAS_LATENT_FRAMES, oas_restore(g, model, window));
+    m->restore = m->step;
     for (int i = 0; ok && i < s->tile_rows * s->tile_columns; i++)
         ok = plan_tile(g, s, m, work, model, i);
     /* Upscaling twice, and the finished frame. */
@@ -268,26 +311,23 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
     *s = (upscale_sizes){.in_width = width, .in_height = height, .tile_rows = 1, .tile_columns = 1};
     OAS_TRY(choose_dtype(s, o, d, message));
     OAS_TRY(choose_output(s, o, message));
-    OAS_TRY(choose_windows(s, o, message));
+    OAS_TRY(choose_windows(s, o, &model->file.config, message));
     int64_t limit = oas_memory_limit(o);
     for (;;) {
         OAS_TRY(oas_upscale_measure(s, m, work, model, d, message));
         if ((int64_t)oas_upscale_total(m) + o->memory_reserved <= limit)
             return OASIS_OK;
-        /* The longer side of a tile is cut next, as long as tiles stay larger than their halos. */
-        int tall = s->grid_height / s->tile_rows, wide = s->grid_width / s->tile_columns;
-        if ((tall > wide ? tall : wide) / 2 < 2 * model->decoder.kind->halo || s->tile_rows * s->tile_columns >= MOST_TILES)
+        /* Whichever of windows and tiles takes the most is made smaller; windows only where the user left them to us. */
+        bool windows_first = m->restore >= m->arena, windows_free = o->window_size == 0;
+        if (!(windows_first && windows_free && shrink_windows(s)) && !shrink_tiles(s, model->decoder.kind->halo) &&
+            !(windows_free && shrink_windows(s)))
             break;
-        if (tall > wide)
-            s->tile_rows++;
-        else
-            s->tile_columns++;
     }
     return oas_fail(message, OASIS_E_MEMORY,
                     "%dx%d needs %.0f MiB even in %d tiles, and %.0f MiB are allowed; give more with --mem, or ask for a "
                     "smaller output",
-                    s->out_width, s->out_height, (double)((int64_t)oas_upscale_total(m) + o->memory_reserved) / 1048576., s->tile_rows * s->tile_columns,
-                    (double)limit / 1048576.);
+                    s->out_width, s->out_height, (double)((int64_t)oas_upscale_total(m) + o->memory_reserved) / 1048576.,
+                    s->tile_rows * s->tile_columns, (double)limit / 1048576.);
 }
 
 double oas_estimate_seconds(const upscale_sizes *s, const upscale_work *work, const device *d, double peak)
