@@ -28,6 +28,14 @@ __attribute__((visibility("default"))) const char *__lsan_default_suppressions(v
     return "leak:libx264\nleak:libx265\nleak:libSvtAv1Enc\n";
 }
 
+/* FFmpeg's threads hand over memory by means that the thread sanitizer cannot see, since FFmpeg is not built with it. */
+const char *__tsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void)
+{
+    return "called_from_lib:libavutil\ncalled_from_lib:libavcodec\ncalled_from_lib:libavformat\n"
+           "called_from_lib:libx264\nrace:libavutil\nrace:libavcodec\nrace:libx264\n";
+}
+
 #define OK(call) assert_true((call) >= 0)
 
 /* ---- pictures ----------------------------------------------------------------------------------------------------- */
