@@ -27,6 +27,21 @@ tensor *oas_decode(graph *g, const oasis_model *model, decoder_state *state, ten
     return model->decoder.kind->decode(g, model->decoder.net, state, z, pixels);
 }
 
+tensor *oas_decode_begin(graph *g, const oasis_model *model, decoder_state *state, tensor *z)
+{
+    const decoder *d = &model->decoder;
+    tensor *x = d->kind->begin ? d->kind->begin(g, d->net, state, z) : z;
+    if (x)
+        state->started = true;
+    return x;
+}
+
+tensor *oas_decode_tile(graph *g, const oasis_model *model, decoder_state *state, tensor *x, tensor *pixels)
+{
+    const decoder *d = &model->decoder;
+    return (d->kind->begin ? d->kind->rest : d->kind->decode)(g, d->net, state, x, pixels);
+}
+
 /* What the weights say about time and text, which must be what the configuration says. */
 static oasis_status detect_text(dit_config *d, const model_config *c, parameter_set *p, oasis_message *message)
 {

@@ -46,4 +46,11 @@ tensor *oas_restore(graph *g, const oasis_model *model, tensor *c);
 /* Latents to frames, see net/decoder.h.  state NULL: a whole shot. */
 tensor *oas_decode(graph *g, const oasis_model *model, decoder_state *state, tensor *z, tensor *pixels);
 
+/*
+ * The same for a tile: of what oas_decode_begin gives of the whole frame, which is z itself unless a part of the decoder
+ * sees the whole frame.  `state` is that of the whole frame for the one, that of the tile for the other.
+ */
+tensor *oas_decode_begin(graph *g, const oasis_model *model, decoder_state *state, tensor *z);
+tensor *oas_decode_tile(graph *g, const oasis_model *model, decoder_state *state, tensor *x, tensor *pixels);
+
 #endif

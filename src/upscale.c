@@ -60,7 +60,7 @@ struct oasis_upscaler {
     int64_t first_held;    /* the shot's index of the first latent held in c and z */
     float *c, *z, *window; /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
     int held_most;
-    decoder_state *states; /* one per tile */
+    decoder_state *states; /* one per tile, and behind them that of the whole frame */
 
     /* Finished frames. */
     oasis_frame ready[OAS_LATENT_FRAMES];
@@ -105,7 +105,7 @@ static oasis_status open_buffers(oasis_upscaler *u, oasis_message *message)
     u->c = oas_alloc(cells * (size_t)u->held_most, (size_t)c->in_dim * sizeof(float));
     u->z = oas_alloc(cells * (size_t)u->held_most, (size_t)c->latent_channels * sizeof(float));
     u->window = oas_alloc(cells * (size_t)s->window_latents, (size_t)c->latent_channels * sizeof(float));
-    u->states = oas_alloc((size_t)(s->tile_rows * s->tile_columns), sizeof *u->states);
+    u->states = oas_alloc((size_t)(s->tile_rows * s->tile_columns) + 1, sizeof *u->states);
     if (!u->queue || !u->c || !u->z || !u->window || !u->states)
         return oas_fail_memory(message, u->planned.grids, "the latents");
     if (!oas_arena_new(&u->graph.memory, u->planned.arena))
@@ -155,7 +155,7 @@ void oasis_upscaler_close(oasis_upscaler **out)
         oasis_frame_free(&u->queue[(u->queue_first + i) % u->queue_size].frame);
     for (int i = 0; i < u->ready_count; i++)
         oasis_frame_free(&u->ready[u->ready_first + i]);
-    for (int i = 0; u->states && i < u->sizes.tile_rows * u->sizes.tile_columns; i++)
+    for (int i = 0; u->states && i <= u->sizes.tile_rows * u->sizes.tile_columns; i++)
         oas_state_free(&u->states[i]);
     oas_free(u->states);
     oas_free(u->queue);
@@ -419,29 +419,30 @@ static void copy_area(float *to, int to_width, int to_x, int to_y, const float *
                from + ((size_t)(from_y + y) * (size_t)from_width + (size_t)from_x) * 3, (size_t)width * 3 * sizeof(float));
 }
 
-/* One tile of a latent: cuts out latents and pixels with their halo, decodes, writes the tile's part of `result`. */
-static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixels, const float *z, tensor *result)
+/* One tile of a frame: cuts out of x and pixels with their halo, decodes, writes the tile's part of `result`. */
+static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixels, const tensor *x, tensor *result)
 {
     enum { P = OAS_LATENT_PIXELS };
     const upscale_sizes *s = &u->sizes;
     graph *g = &u->graph;
-    int channels = u->model->file.config.latent_channels;
+    int64_t channels = oas_last(x, 0);
+    size_t cell = (size_t)channels * oas_dtype_size(x->dtype);
     tile_area a = oas_upscale_tile(s, u->model->decoder.kind->halo, tile);
     int64_t frames = pixels->shape.size[1];
     size_t whole = (size_t)s->padded_width * (size_t)s->padded_height * 3;
     size_t part_each = (size_t)(a.with_rows * P) * (size_t)(a.with_columns * P) * 3;
-    tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, channels));
+    tensor *piece = oas_tensor(g, x->dtype, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, channels));
     tensor *part = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, a.with_rows * P, a.with_columns * P, 3));
     OAS_TRY(graph_status(u, g));
     for (int y = 0; y < a.with_rows; y++)
-        memcpy((float *)latent->data + (size_t)y * (size_t)(a.with_columns * channels),
-               z + ((size_t)(a.from_row + y) * (size_t)s->grid_width + (size_t)a.from_column) * (size_t)channels,
-               (size_t)(a.with_columns * channels) * sizeof(float));
+        memcpy((char *)piece->data + (size_t)y * (size_t)a.with_columns * cell,
+               (const char *)x->data + ((size_t)(a.from_row + y) * (size_t)s->grid_width + (size_t)a.from_column) * cell,
+               (size_t)a.with_columns * cell);
     for (int64_t f = 0; f < frames; f++)
         copy_area((float *)part->data + (size_t)f * part_each, a.with_columns * P, 0, 0,
                   (const float *)pixels->data + (size_t)f * whole, s->padded_width, a.from_column * P, a.from_row * P,
                   a.with_columns * P, a.with_rows * P);
-    tensor *out = oas_decode(g, u->model, &u->states[tile], latent, part);
+    tensor *out = oas_decode_tile(g, u->model, &u->states[tile], piece, part);
     OAS_TRY(graph_status(u, g));
     for (int64_t f = 0; f < frames; f++)
         copy_area((float *)result->data + (size_t)f * whole, s->padded_width, a.column * P, a.row * P,
@@ -514,18 +515,19 @@ static oasis_status decode(oasis_upscaler *u)
     oas_graph_reset(g);
     tensor *pixels = enlarged(u, 0, frames, real - 1), *result;
     OAS_TRY(graph_status(u, g));
-    if (s->tile_rows * s->tile_columns == 1) {
-        tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width,
-                                                           u->model->file.config.latent_channels));
-        OAS_TRY(graph_status(u, g));
-        memcpy(latent->data, z, oas_bytes(latent));
+    int tiles = s->tile_rows * s->tile_columns, channels = u->model->file.config.latent_channels;
+    tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, channels));
+    OAS_TRY(graph_status(u, g));
+    memcpy(latent->data, z, oas_bytes(latent));
+    if (tiles == 1) {
         result = oas_decode(g, u->model, &u->states[0], latent, pixels);
     } else {
         result = oas_tensor(g, OAS_F32, pixels->shape);
+        const tensor *x = oas_decode_begin(g, u->model, &u->states[tiles], latent);
         OAS_TRY(graph_status(u, g));
-        for (int tile = 0; tile < s->tile_rows * s->tile_columns; tile++) {
+        for (int tile = 0; tile < tiles; tile++) {
             size_t mark = oas_graph_mark(g);
-            OAS_TRY(decode_tile(u, tile, pixels, z, result));
+            OAS_TRY(decode_tile(u, tile, pixels, x, result));
             oas_graph_release(g, mark);
         }
     }
@@ -551,7 +553,7 @@ static oasis_status decode(oasis_upscaler *u)
 static void start_shot(oasis_upscaler *u)
 {
     u->shot_latents = u->restored = u->final = u->decoded = u->first_held = 0;
-    for (int i = 0; i < u->sizes.tile_rows * u->sizes.tile_columns; i++)
+    for (int i = 0; i <= u->sizes.tile_rows * u->sizes.tile_columns; i++)
         oas_state_restart(&u->states[i]);
     if (u->queue_count > 0)
         queued(u, 0)->starts_shot = false;

@@ -212,22 +212,54 @@ static tensor *pixels_of(graph *g, int64_t frames, int64_t height, int64_t width
     return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, height, width, 3));
 }
 
+static tensor *latent_of(graph *g, const upscale_sizes *s, const oasis_model *model)
+{
+    return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, model->file.config.latent_channels));
+}
+
+/* What lies in the arena behind the decoder's: the upscaled frame, for colour and strength. */
+static bool plan_decoded(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, decoder_state *state,
+                         tensor *result)
+{
+    pixels_of(g, 1, s->out_height, s->out_width);
+    m->states += state->bytes;
+    oas_state_free(state);
+    return plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, result);
+}
+
+static bool plan_whole(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model)
+{
+    decoder_state state = {.started = true};
+    tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    return plan_decoded(g, s, m, work, &state, oas_decode(g, model, &state, latent_of(g, s, model), pixels));
+}
+
+/* What every tile is cut from, and the result that they fill, come first in the arena. */
 static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model,
-                      int tile)
+                      int tile, const tensor *whole)
 {
     tile_area a = oas_upscale_tile(s, model->decoder.kind->halo, tile);
     decoder_state state = {.started = true};
-    tensor *part = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
-    if (s->tile_rows * s->tile_columns > 1) {
-        pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width); /* the whole result */
-        part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
-    }
-    tensor *z = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, model->file.config.latent_channels));
-    tensor *result = oas_decode(g, model, &state, z, part);
-    pixels_of(g, 1, s->out_height, s->out_width); /* the upscaled frame, for colour and strength */
-    m->states += state.bytes;
-    oas_state_free(&state);
-    return plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, result);
+    pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    latent_of(g, s, model);
+    oas_tensor(g, whole->dtype, whole->shape);
+    tensor *piece = oas_tensor(g, whole->dtype, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, oas_last(whole, 0)));
+    tensor *part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
+    return plan_decoded(g, s, m, work, &state, piece ? oas_decode_tile(g, model, &state, piece, part) : NULL);
+}
+
+static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model)
+{
+    decoder_state state = {0};
+    pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    tensor *x = oas_decode_begin(g, model, &state, latent_of(g, s, model));
+    tensor whole = x ? *x : (tensor){0};
+    bool ok = plan_decoded(g, s, m, work, &state, x);
+    for (int i = 0; ok && i < s->tile_rows * s->tile_columns; i++)
+        ok = plan_tile(g, s, m, work, model, i, &whole);
+    return ok;
 }
 
 static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work,
@@ -240,8 +272,7 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
     double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
     ok = ok && plan_step(g, m, work, windows / OAS_LATENT_FRAMES, oas_restore(g, model, window));
     m->restore = m->step;
-    for (int i = 0; ok && i < s->tile_rows * s->tile_columns; i++)
-        ok = plan_tile(g, s, m, work, model, i);
+    ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, work, model);
     /* Upscaling twice, and the finished frame. */
     work->passes += 3. * (double)s->padded_width * s->padded_height * 3 * sizeof(float);
     return ok;

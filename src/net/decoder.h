@@ -46,6 +46,13 @@ struct decoder_kind {
     void *(*bind)(const decoder_config *config, parameter_set *p);
     void (*free)(void *net);
     tensor *(*decode)(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels);
+    /*
+     * Where a first part of the network sees the whole frame: decode(z) is rest(begin(z)), and only the rest can be
+     * computed in tiles, which are cut from what begin gives, [B,F,h8,w8,any].  Both share a state when the frame is
+     * whole; apart, each has its own, and who calls begin sets state->started.  NULL: decode can be computed in tiles.
+     */
+    tensor *(*begin)(graph *g, const void *net, decoder_state *state, tensor *z);
+    tensor *(*rest)(graph *g, const void *net, decoder_state *state, tensor *x, tensor *pixels);
     /* How many latent rows or columns beyond a tile its result depends on. */
     int halo;
 };

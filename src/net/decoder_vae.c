@@ -118,36 +118,61 @@ static tensor *next_level(wan_walk *walk, const enlarge *e, tensor *x, bool firs
     return oas_graph_sink(g, x, mark);
 }
 
-static tensor *vae_decode(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels)
+/* Up to the attention, which sees the whole frame, and the residual after it. */
+static tensor *begin(wan_walk *walk, const vae *v, tensor *z)
 {
-    (void)pixels;
-    const vae *v = net;
-    wan_walk walk = {g, state, 0};
-    bool first = !state || !state->started;
+    graph *g = walk->g;
     size_t mark = oas_graph_mark(g);
     tensor *x = oas_linear(g, oas_wan_scale(g, &v->denormalise, z), &v->post, OAS_LINEAR, NULL, OAS_F32);
-    x = oas_wan_conv(&walk, oas_cast(g, x, g->compute), &v->conv_in, NULL);
-    x = oas_wan_residual(&walk, &v->middle[0], x);
-    x = oas_wan_attention(&walk, &v->attention, x);
-    x = oas_wan_residual(&walk, &v->middle[1], x);
+    x = oas_wan_conv(walk, oas_cast(g, x, g->compute), &v->conv_in, NULL);
+    x = oas_wan_residual(walk, &v->middle[0], x);
+    x = oas_wan_attention(walk, &v->attention, x);
+    return oas_graph_sink(g, oas_wan_residual(walk, &v->middle[1], x), mark);
+}
+
+/* Works in place on x. */
+static tensor *rest(wan_walk *walk, const vae *v, tensor *x, size_t mark)
+{
+    graph *g = walk->g;
+    bool first = !walk->state || !walk->state->started;
     for (int i = 0; i < UPSAMPLES; i++)
-        x = i % 4 < 3 ? oas_wan_residual(&walk, &v->up[i], x) : next_level(&walk, &v->grow[i / 4], x, first, mark);
-    x = oas_wan_conv(&walk, oas_channel_norm(g, x, v->norm_out, OAS_SILU, true), &v->conv_out, NULL);
-    if (state && g->status == OASIS_OK)
-        state->started = true;
+        x = i % 4 < 3 ? oas_wan_residual(walk, &v->up[i], x) : next_level(walk, &v->grow[i / 4], x, first, mark);
+    x = oas_wan_conv(walk, oas_channel_norm(g, x, v->norm_out, OAS_SILU, true), &v->conv_out, NULL);
+    if (walk->state && g->status == OASIS_OK)
+        walk->state->started = true;
     return oas_cast(g, oas_graph_sink(g, x, mark), OAS_F32);
 }
 
+static tensor *vae_begin(graph *g, const void *net, decoder_state *state, tensor *z)
+{
+    return begin(&(wan_walk){g, state, 0}, net, z);
+}
+
+static tensor *vae_rest(graph *g, const void *net, decoder_state *state, tensor *x, tensor *pixels)
+{
+    (void)pixels;
+    return rest(&(wan_walk){g, state, 0}, net, x, oas_graph_mark(g));
+}
+
+static tensor *vae_decode(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels)
+{
+    (void)pixels;
+    wan_walk walk = {g, state, 0};
+    size_t mark = oas_graph_mark(g);
+    return rest(&walk, net, begin(&walk, net, z), mark);
+}
+
 /*
- * Receptive field in latents, but for the attention, which sees the whole tile: 11 convolutions at 1/8 (11), 7 at 1/4
- * (3.5), 7 at 1/2 (1.75), 8 at 1 (1).
+ * Receptive field of the rest in latents: 6 convolutions at 1/8 (6), 7 at 1/4 (3.5), 7 at 1/2 (1.75), 8 at 1 (1).
  */
-enum { VAE_HALO = 18 };
+enum { VAE_HALO = 13 };
 
 const decoder_kind oas_decoder_wan_vae = {
     .name = "wan-vae",
     .bind = vae_bind,
     .free = oas_free,
     .decode = vae_decode,
+    .begin = vae_begin,
+    .rest = vae_rest,
     .halo = VAE_HALO,
 };
