@@ -108,6 +108,15 @@ static int64_t index_reach(AVFormatContext *format)
     return reach;
 }
 
+/* Packets of a stream by its index; empty samples make none. */
+static int64_t indexed_packets(AVStream *stream)
+{
+    int64_t packets = 0;
+    for (int k = 0, n = avformat_index_get_entries_count(stream); k < n; k++)
+        packets += avformat_index_get_entry(stream, k)->size > 0;
+    return packets;
+}
+
 /* Refuses a file that is shorter than it says. */
 static oasis_status check_size(oas_video *v, oasis_message *message)
 {
@@ -183,7 +192,7 @@ oasis_status oas_video_open(oas_video *v, const char *path, bool whole, oasis_me
     if (strstr(v->format->iformat->name, "matroska"))
         oas_ebml_walk_open(&v->walk, path);
     if (is_mov(v->format))
-        v->expected_packets = avformat_index_get_entries_count(v->stream);
+        v->expected_packets = indexed_packets(v->stream);
     return open_decoder(v, message);
 }
 
