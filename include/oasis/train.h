@@ -1,0 +1,156 @@
+/*
+ * Training: the same networks that upscale, with weights that move.
+ *
+ *     oasis_train_config *config = NULL;
+ *     oasis_trainer *trainer = NULL;
+ *     oasis_message why;
+ *     if (oasis_train_config_open(&config, "train.json", &why) == OASIS_OK &&
+ *         oasis_trainer_open(&trainer, oasis_train_config_options(config), source, user, &why) == OASIS_OK)
+ *         while ((status = oasis_trainer_step(trainer, &report)) == OASIS_OK)
+ *             show(&report);                         // OASIS_END after the last step
+ *     oasis_trainer_close(&trainer);
+ *     oasis_train_config_close(&config);
+ *
+ * A trainer writes into its output folder: `checkpoint.safetensors` (everything that resuming needs; a resumed run gives
+ * the bits of an uninterrupted one on the same machine), `model.safetensors` (the averaged weights, as upscaling takes
+ * them), `log.jsonl` and `progress.html`.  Each appears whole or not at all.
+ *
+ * A trainer belongs to one thread; clips are asked for in another one of its own.
+ */
+#ifndef OASIS_TRAIN_H
+#define OASIS_TRAIN_H
+
+#include <oasis/oasis.h>
+#include <oasis/options.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- configuration ------------------------------------------------------------------------------------------------ */
+
+/*
+ * What is trained.
+ *   autoencoder  the encoder that makes the targets, together with the conditional decoder
+ *   diffusion    the transformer, to turn noise into latents (flow matching)
+ *   one-step     projection, transformer and decoder, from degraded clips to clean ones
+ */
+typedef enum oasis_train_stage { OASIS_STAGE_AUTOENCODER, OASIS_STAGE_DIFFUSION, OASIS_STAGE_ONE_STEP } oasis_train_stage;
+
+typedef struct oasis_train_options {
+    size_t size; /* set by oasis_train_options_init */
+    int stage;   /* oasis_train_stage */
+    const char *init, *encoder, *output, *name, *license;
+    bool resume;
+    /* Architecture, when there is no `init`. */
+    int dim, layers, heads, ffn_dim, latent_channels, in_dim;
+    int decoder_latent, decoder_8, decoder_4, decoder_2;
+    const char *route;
+    bool time_embedding;
+    double sigma, timestep;
+    /* Steps. */
+    int64_t seed, steps;
+    int batch, accumulate, frames, width, height;
+    double middle;
+    int compute; /* 0 = bf16 where the processor has it, else fp32; 1 = fp32; 2 = bf16 */
+    int threads;
+    bool checkpointing;
+    oasis_text_list freeze;
+    /* Optimiser. */
+    double rate, final_rate, projection_rate, beta1, beta2, epsilon, weight_decay, clip, ema;
+    int64_t warmup;
+    int schedule; /* 0 = constant, 1 = cosine */
+    /* Losses: weights. */
+    double charbonnier, charbonnier_eps, mse, spectrum, motion, gradient, latent, prior;
+    int spectrum_block, gradient_levels;
+    /* Degradations over time. */
+    int64_t consistent_steps, ramp_steps;
+    double temporal_step;
+    /* Data (oasis/dataset.h). */
+    oasis_text_list data;
+    int reuse;
+    double scale; /* 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %) */
+    /* Files. */
+    double checkpoint_minutes;
+    int64_t log_every, show_every;
+    int most_bad;
+} oasis_train_options;
+
+OASIS_API void oasis_train_options_init(oasis_train_options *options);
+
+/* The rows for oasis_train_options: names, ranges, defaults and help of every key of a configuration. */
+OASIS_API const oasis_option *oasis_train_option_rows(void);
+
+/*
+ * A configuration: a JSON object whose keys are the rows' names; lists are arrays of texts.  Fails with OASIS_E_IO,
+ * OASIS_E_FORMAT (not JSON), OASIS_E_ARGUMENT (an unknown key or a value out of range, by name).
+ */
+typedef struct oasis_train_config oasis_train_config;
+OASIS_API oasis_status oasis_train_config_open(oasis_train_config **config, const char *path, oasis_message *message);
+OASIS_API oasis_train_options *oasis_train_config_options(oasis_train_config *config);
+OASIS_API void oasis_train_config_close(oasis_train_config **config);
+
+/* ---- clips -------------------------------------------------------------------------------------------------------- */
+
+typedef struct oasis_clip_request {
+    uint64_t index;       /* which clip of the run: the same index gives the same clip */
+    uint64_t seed;
+    int frames, width, height;
+    double temporal_step; /* of the degradation: 0 = consistent, 1 = RealBasicVSR's steps */
+    bool validation;      /* of fixed clips to look at */
+} oasis_clip_request;
+
+/*
+ * Makes a clip: `truth` and `low` have room for request->frames frames each and receive new ones, which the caller frees;
+ * low ones are degraded, of any one size.  Called from the trainer's own thread, for rising indices.
+ */
+typedef oasis_status oasis_clip_fn(void *user, const oasis_clip_request *request, oasis_frame *truth, oasis_frame *low,
+                                   oasis_message *message);
+
+/* ---- training ----------------------------------------------------------------------------------------------------- */
+
+enum { OASIS_MAX_TERMS = 10 };
+
+typedef struct oasis_train_report {
+    int64_t step, steps;   /* done, in all */
+    double loss;           /* mean over the batch, weighted sum of the terms */
+    int n_terms;
+    const char *term[OASIS_MAX_TERMS];
+    double value[OASIS_MAX_TERMS]; /* weighted */
+    double rate, norm;     /* learning rate; norm of the gradient before clipping */
+    double temporal_step;
+    double seconds, clips_per_second;
+    int64_t skipped;       /* steps that gave no finite loss or gradient, in all */
+    bool saved;            /* a checkpoint was written after this step */
+} oasis_train_report;
+
+typedef struct oasis_trainer oasis_trainer;
+
+/*
+ * Makes a trainer, from its checkpoint where there is one and `resume` is set.  The options' texts must stay valid.
+ * Fails with OASIS_E_ARGUMENT, OASIS_E_MODEL (init, encoder or checkpoint of another architecture), OASIS_E_MEMORY,
+ * OASIS_E_IO, OASIS_E_DEVICE.
+ */
+OASIS_API oasis_status oasis_trainer_open(oasis_trainer **trainer, const oasis_train_options *options, oasis_clip_fn *source,
+                                          void *user, oasis_message *message);
+
+/* What a step takes, in lines of "name: value", as oasis_build_info. */
+OASIS_API size_t oasis_trainer_plan(const oasis_trainer *trainer, char *text, size_t size);
+
+/*
+ * One step: clips, forward, losses, backward, update.  Also writes checkpoints, log and page when they are due.
+ * OASIS_END when all steps are done (a checkpoint is written).  A step without a finite loss or gradient changes nothing
+ * and is counted; after `most_bad` in a row it fails with OASIS_E_ARGUMENT, and the last checkpoint stays.
+ *   report  may be NULL
+ */
+OASIS_API oasis_status oasis_trainer_step(oasis_trainer *trainer, oasis_train_report *report);
+OASIS_API const char *oasis_trainer_message(const oasis_trainer *trainer);
+
+/* Writes checkpoint, model and page now. */
+OASIS_API oasis_status oasis_trainer_save(oasis_trainer *trainer);
+OASIS_API void oasis_trainer_close(oasis_trainer **trainer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

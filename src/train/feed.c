@@ -1,0 +1,192 @@
+/*
+ * Clips ahead of time: a thread asks the source for them one after the other, upscales the degraded frames as upscaling
+ * does, and puts both into a ring.  Which clip comes when depends on its number alone.
+ */
+#include "base/memory.h"
+#include "image/resize.h"
+#include "train/train.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+static const double BICUBIC_A = -0.75;
+
+struct feed {
+    const oasis_train_options *options;
+    oasis_clip_fn *source;
+    void *user;
+    uint64_t index;   /* of the next clip to make */
+    clip *ring;
+    float *storage;
+    int size, ready, first; /* `ready` clips from `first` on; one more is in use */
+    bool stop, started;
+    oasis_status status;
+    oasis_message message;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    pthread_t thread;
+};
+
+int oas_clip_frames(const oasis_train_options *o)
+{
+    return o->frames + (o->middle > 0 ? OAS_FRAMES_BEFORE : 0);
+}
+
+size_t oas_clip_floats(const oasis_train_options *o)
+{
+    return (size_t)oas_clip_frames(o) * (size_t)o->width * (size_t)o->height * 3;
+}
+
+double oas_temporal_step(const oasis_train_options *o, int64_t step)
+{
+    if (step < o->consistent_steps)
+        return 0;
+    double ramp = o->ramp_steps > 0 ? (double)(step - o->consistent_steps) / (double)o->ramp_steps : 1;
+    return o->temporal_step * (ramp < 1 ? ramp : 1);
+}
+
+/* Frames of any size to the clip's, in [-1,1]. */
+static oasis_status enlarge(const oasis_train_options *o, const oasis_frame *frames, int n, float *to,
+                            oasis_message *message)
+{
+    oas_resize_spec spec = {.in_width = frames[0].width, .in_height = frames[0].height, .out_width = o->width};
+    spec.out_height = o->height;
+    spec.channels = 3;
+    spec.filter = OAS_FILTER_BICUBIC;
+    spec.a = BICUBIC_A;
+    oas_resizer *r = NULL;
+    OAS_TRY(oas_resizer_new(&r, &spec, message));
+    for (int i = 0; i < n; i++)
+        oas_resize(r, NULL, frames[i].rgb, to + (size_t)i * (size_t)o->width * (size_t)o->height * 3, 2, -1);
+    oas_resizer_free(&r);
+    return OASIS_OK;
+}
+
+static oasis_status check_frames(const oasis_clip_request *r, const oasis_frame *truth, const oasis_frame *low,
+                                 oasis_message *message)
+{
+    for (int i = 0; i < r->frames; i++)
+        if (!truth[i].rgb || truth[i].width != r->width || truth[i].height != r->height || !low[i].rgb ||
+            low[i].width != low[0].width || low[i].height != low[0].height)
+            return oas_fail(message, OASIS_E_ARGUMENT, "clip %llu: frame %d is %dx%d and %dx%d degraded, asked for %dx%d",
+                            (unsigned long long)r->index, i, truth[i].width, truth[i].height, low[i].width,
+                            low[i].height, r->width, r->height);
+    return OASIS_OK;
+}
+
+oasis_status oas_clip_make(const oasis_train_options *o, oasis_clip_fn *source, void *user, const oasis_clip_request *r,
+                           const clip *to, oasis_message *message)
+{
+    oasis_frame *frames = oas_alloc(2 * (size_t)r->frames, sizeof *frames);
+    if (!frames)
+        return oas_fail_memory(message, 2 * (size_t)r->frames * sizeof *frames, "a clip");
+    oasis_frame *low = frames + r->frames;
+    oasis_status s = source(user, r, frames, low, message);
+    if (s == OASIS_OK)
+        s = check_frames(r, frames, low, message);
+    if (s == OASIS_OK)
+        s = enlarge(o, low, r->frames, to->low, message);
+    size_t each = (size_t)o->width * (size_t)o->height * 3;
+    for (int i = 0; i < r->frames && s == OASIS_OK; i++)
+        for (size_t k = 0; k < each; k++)
+            to->truth[(size_t)i * each + k] = 2.f * frames[i].rgb[k] - 1.f;
+    for (int i = 0; i < 2 * r->frames; i++)
+        oasis_frame_free(&frames[i]);
+    oas_free(frames);
+    return s;
+}
+
+static void *run(void *arg)
+{
+    feed *f = arg;
+    const oasis_train_options *o = f->options;
+    uint64_t per_step = (uint64_t)o->batch * (uint64_t)o->accumulate;
+    pthread_mutex_lock(&f->lock);
+    while (!f->stop && f->status == OASIS_OK) {
+        if (f->ready + 1 >= f->size) { /* one stays with who took it */
+            pthread_cond_wait(&f->changed, &f->lock);
+            continue;
+        }
+        clip to = f->ring[(f->first + f->ready) % f->size];
+        oasis_clip_request r = {.index = f->index, .seed = (uint64_t)o->seed, .frames = oas_clip_frames(o)};
+        r.width = o->width, r.height = o->height;
+        r.temporal_step = oas_temporal_step(o, (int64_t)(f->index / per_step));
+        pthread_mutex_unlock(&f->lock);
+        oasis_message why = {""};
+        oasis_status s = oas_clip_make(o, f->source, f->user, &r, &to, &why);
+        pthread_mutex_lock(&f->lock);
+        f->index++;
+        f->ready += s == OASIS_OK;
+        if (s != OASIS_OK) {
+            f->status = s < 0 ? s : OASIS_E_IO;
+            f->message = why;
+        }
+        pthread_cond_broadcast(&f->changed);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+oasis_status oas_feed_new(feed **out, const oasis_train_options *o, oasis_clip_fn *source, void *user, uint64_t first,
+                          oasis_message *message)
+{
+    feed *f = oas_alloc(1, sizeof *f);
+    if (!f)
+        return oas_fail_memory(message, sizeof *f, "the feed of clips");
+    size_t floats = oas_clip_floats(o);
+    *f = (feed){.options = o, .source = source, .user = user, .index = first, .size = 2 * o->batch + 2};
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    f->ring = oas_alloc((size_t)f->size, sizeof *f->ring);
+    f->storage = oas_alloc_unset(2 * (size_t)f->size * floats, sizeof *f->storage);
+    bool ok = f->ring && f->storage;
+    for (int i = 0; ok && i < f->size; i++) {
+        f->ring[i].low = f->storage + 2 * (size_t)i * floats;
+        f->ring[i].truth = f->ring[i].low + floats;
+    }
+    f->started = ok && pthread_create(&f->thread, NULL, run, f) == 0;
+    if (!f->started) {
+        oas_feed_free(&f);
+        return oas_fail_memory(message, 2 * floats * sizeof(float) * (2 * (size_t)o->batch + 2), "the feed of clips");
+    }
+    *out = f;
+    return OASIS_OK;
+}
+
+oasis_status oas_feed_next(feed *f, clip *next, oasis_message *message)
+{
+    pthread_mutex_lock(&f->lock);
+    while (f->ready == 0 && f->status == OASIS_OK)
+        pthread_cond_wait(&f->changed, &f->lock);
+    oasis_status s = f->ready > 0 ? OASIS_OK : f->status;
+    if (s == OASIS_OK) {
+        *next = f->ring[f->first];
+        f->first = (f->first + 1) % f->size;
+        f->ready--;
+    } else if (message) {
+        *message = f->message;
+    }
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return s;
+}
+
+void oas_feed_free(feed **out)
+{
+    feed *f = *out;
+    if (!f)
+        return;
+    pthread_mutex_lock(&f->lock);
+    f->stop = true;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    if (f->started)
+        pthread_join(f->thread, NULL);
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+    oas_free(f->ring);
+    oas_free(f->storage);
+    oas_free(f);
+    *out = NULL;
+}

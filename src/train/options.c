@@ -1,0 +1,195 @@
+/* What training can be told: the table, and configurations in JSON. */
+#include "base/filemap.h"
+#include "base/json.h"
+#include "base/memory.h"
+
+#include <oasis/train.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FIELD(name) offsetof(oasis_train_options, name)
+#define INT(name, field, low, high, text, help, group)                                                                 \
+    {name, 0, NULL, OASIS_OPTION_INT, FIELD(field), low, high, NULL, "N", text, help, group}
+#define COUNT(name, field, high, text, help, group)                                                                    \
+    {name, 0, NULL, OASIS_OPTION_INT64, FIELD(field), 0, high, NULL, "N", text, help, group}
+#define NUMBER(name, field, low, high, text, help, group)                                                              \
+    {name, 0, NULL, OASIS_OPTION_NUMBER, FIELD(field), low, high, NULL, "X", text, help, group}
+#define TEXT(name, field, value, text, help, group)                                                                    \
+    {name, 0, NULL, OASIS_OPTION_TEXT, FIELD(field), 0, 0, NULL, value, text, help, group}
+#define CHOICE(name, field, choices, text, help, group)                                                                \
+    {name, 0, NULL, OASIS_OPTION_CHOICE, FIELD(field), 0, 0, choices, "KIND", text, help, group}
+#define FLAG(name, field, text, help, group)                                                                           \
+    {name, 0, NULL, OASIS_OPTION_FLAG, FIELD(field), 0, 0, NULL, NULL, text, help, group}
+#define LIST(name, field, value, help, group)                                                                          \
+    {name, 0, NULL, OASIS_OPTION_LIST, FIELD(field), 0, 0, NULL, value, NULL, help, group}
+
+static const oasis_option rows[] = {
+    CHOICE("stage", stage, "autoencoder|diffusion|one-step", "one-step", "what is trained", "Run"),
+    TEXT("init", init, "FILE", NULL, "start from the weights of this model or checkpoint", "Run"),
+    TEXT("encoder", encoder, "FILE", NULL, "checkpoint of an autoencoder, whose encoder makes latent targets", "Run"),
+    TEXT("output", output, "DIR", NULL, "folder for checkpoint, model, log and page", "Run"),
+    TEXT("name", name, "NAME", "oasis", "name that the model file says", "Run"),
+    TEXT("license", license, "NAME", "Apache-2.0", "licence that the model file says", "Run"),
+    FLAG("resume", resume, "true", "go on from the checkpoint in the output folder", "Run"),
+
+    INT("dim", dim, 1, 16384, "256", "width of the transformer", "Architecture, without init"),
+    INT("layers", layers, 1, 256, "8", "blocks of the transformer", "Architecture, without init"),
+    INT("heads", heads, 1, 64, "4", "attention heads of a block", "Architecture, without init"),
+    INT("ffn-dim", ffn_dim, 1, 65536, "1024", "width of the feed-forward layers", "Architecture, without init"),
+    INT("latent-channels", latent_channels, 1, 64, "16", "channels of a latent", "Architecture, without init"),
+    INT("in-dim", in_dim, 1, 4096, "64", "channels of the projected pixels", "Architecture, without init"),
+    INT("decoder-latent", decoder_latent, 1, 4096, "128", "decoder's channels at the latent grid", "Architecture, without init"),
+    INT("decoder-8", decoder_8, 1, 4096, "64", "decoder's channels at 1/8", "Architecture, without init"),
+    INT("decoder-4", decoder_4, 1, 4096, "48", "decoder's channels at 1/4", "Architecture, without init"),
+    INT("decoder-2", decoder_2, 1, 4096, "24", "decoder's channels at 1/2", "Architecture, without init"),
+    TEXT("route", route, "LETTERS", "giww", "kinds of the heads of every layer, repeated: g, i, w", "Architecture, without init"),
+    FLAG("time-embedding", time_embedding, "false", "with Wan's time embedding, as diffusion needs it", "Architecture, without init"),
+    NUMBER("sigma", sigma, 0, 1, "0.4", "size of the one step", "Architecture, without init"),
+    NUMBER("timestep", timestep, 0, 1000, "400", "timestep of the one step", "Architecture, without init"),
+
+    COUNT("seed", seed, 9e15, "1", "of weights, clips and noise", "Steps"),
+    COUNT("steps", steps, 1e12, "1000", "updates in all", "Steps"),
+    INT("batch", batch, 1, 4096, "6", "clips of a pass", "Steps"),
+    INT("accumulate", accumulate, 1, 4096, "1", "passes of an update", "Steps"),
+    INT("frames", frames, 1, 1025, "5", "frames of a clip, 4n+1", "Steps"),
+    {"size", 0, NULL, OASIS_OPTION_SIZE, FIELD(width), 16, 4096, NULL, "WxH", "192x192", "of a clip, multiples of 16", "Steps"},
+    NUMBER("middle", middle, 0, 1, "0.5", "share of clips from the middle of a shot", "Steps"),
+    CHOICE("compute", compute, "auto|fp32|bf16", "auto", "number format of products", "Steps"),
+    INT("threads", threads, 0, 1024, "0", "compute threads; 0 = as many as the process may use", "Steps"),
+    FLAG("checkpointing", checkpointing, "false", "compute blocks twice to save memory", "Steps"),
+    LIST("freeze", freeze, "PREFIX", "weights whose names begin so stay as they are", "Steps"),
+
+    NUMBER("rate", rate, 0, 1, "2e-4", "learning rate", "Optimiser"),
+    NUMBER("final-rate", final_rate, 0, 1, "1e-5", "at the end of a cosine", "Optimiser"),
+    NUMBER("projection-rate", projection_rate, 0, 1000, "1", "factor of the rate for lq_proj", "Optimiser"),
+    COUNT("warmup", warmup, 1e9, "100", "steps in which the rate rises from 0", "Optimiser"),
+    CHOICE("schedule", schedule, "constant|cosine", "cosine", "of the rate after that", "Optimiser"),
+    NUMBER("beta1", beta1, 0, 0.9999, "0.9", "AdamW", "Optimiser"),
+    NUMBER("beta2", beta2, 0, 0.99999, "0.99", "AdamW", "Optimiser"),
+    NUMBER("epsilon", epsilon, 0, 1, "1e-8", "AdamW", "Optimiser"),
+    NUMBER("weight-decay", weight_decay, 0, 10, "1e-4", "AdamW, of matrices", "Optimiser"),
+    NUMBER("clip", clip, 0, 1e9, "1", "largest norm of the gradient; 0 = any", "Optimiser"),
+    NUMBER("ema", ema, 0, 0.999999, "0.999", "of the averaged weights", "Optimiser"),
+
+    NUMBER("charbonnier", charbonnier, 0, 1e6, "1", "weight of the Charbonnier loss", "Losses"),
+    NUMBER("charbonnier-eps", charbonnier_eps, 1e-6, 1, "1e-3", "below which it is quadratic", "Losses"),
+    NUMBER("mse", mse, 0, 1e6, "0", "weight of the mean square", "Losses"),
+    NUMBER("spectrum", spectrum, 0, 1e6, "0.02", "weight of the differences of Fourier amplitudes", "Losses"),
+    INT("spectrum-block", spectrum_block, 2, 32, "16", "its blocks, a power of two", "Losses"),
+    NUMBER("motion", motion, 0, 1e6, "0.2", "weight of the differences of frame differences", "Losses"),
+    NUMBER("gradient", gradient, 0, 1e6, "0", "weight of the differences of pixel differences", "Losses"),
+    INT("gradient-levels", gradient_levels, 1, 6, "3", "its resolutions", "Losses"),
+    NUMBER("latent", latent, 0, 1e6, "0", "weight of the mean square of latents; needs an encoder", "Losses"),
+    NUMBER("prior", prior, 0, 1e6, "1e-4", "weight of the mean square of an autoencoder's latents", "Losses"),
+
+    COUNT("consistent-steps", consistent_steps, 1e12, "500", "steps with degradations that stay the same over a clip", "Degradations"),
+    COUNT("ramp-steps", ramp_steps, 1e12, "0", "steps in which their changes over time grow", "Degradations"),
+    NUMBER("temporal-step", temporal_step, 0, 100, "1", "how much they change after that; 1 = RealBasicVSR's", "Degradations"),
+    LIST("data", data, "PATH", "video, picture or folder of such", "Data"),
+    INT("reuse", reuse, 1, 1000, "4", "clips cut from one that was read and degraded", "Data"),
+    NUMBER("scale", scale, 0, 16, "0", "factor of degradation; 0 = drawn", "Data"),
+
+    NUMBER("checkpoint-minutes", checkpoint_minutes, 0, 1e6, "10", "minutes between checkpoints", "Files"),
+    COUNT("log-every", log_every, 1e9, "10", "steps between lines of the log", "Files"),
+    COUNT("show-every", show_every, 1e9, "200", "steps between pictures on the page; 0 = never", "Files"),
+    INT("most-bad", most_bad, 1, 1000000, "20", "steps in a row without a finite loss before giving up", "Files"),
+    {.name = NULL},
+};
+
+const oasis_option *oasis_train_option_rows(void)
+{
+    return rows;
+}
+
+void oasis_train_options_init(oasis_train_options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->size = sizeof *options;
+    for (const oasis_option *o = rows; o->name; o++)
+        if (o->default_text)
+            oasis_option_set(rows, options, o->name, o->default_text, NULL);
+}
+
+struct oasis_train_config {
+    oasis_train_options options;
+    json_t *json; /* holds the texts */
+};
+
+/* A value of the object as the text that oasis_option_set reads. */
+static oasis_status set_value(oasis_train_config *c, const char *path, const char *key, const json_t *value,
+                              oasis_message *message)
+{
+    char number[64];
+    const char *text = number;
+    const oasis_option *o = oasis_option_find(rows, key);
+    bool keeps = o && (o->type == OASIS_OPTION_TEXT || o->type == OASIS_OPTION_LIST);
+    if (json_is_string(value))
+        text = json_string_value(value);
+    else if (keeps || json_is_object(value) || json_is_array(value) || json_is_null(value))
+        return oas_fail(message, OASIS_E_ARGUMENT, "%s: the key '%s' has %s %s, which it does not take", path, key,
+                        strchr("aio", oas_json_type_name(value)[0]) ? "an" : "a", oas_json_type_name(value));
+    else if (json_is_boolean(value))
+        text = json_is_true(value) ? "true" : "false";
+    else if (json_is_integer(value))
+        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
+    else
+        snprintf(number, sizeof number, "%.17g", json_real_value(value));
+    oasis_message why;
+    if (oasis_option_set(rows, &c->options, key, text, &why) < 0)
+        return oas_fail(message, OASIS_E_ARGUMENT, "%s: the value of '%s' cannot be used: %.800s", path, key, why.text);
+    return OASIS_OK;
+}
+
+static oasis_status set_values(oasis_train_config *c, const char *path, oasis_message *message)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(c->json, key, value)
+    {
+        const oasis_option *o = oasis_option_find(rows, key);
+        if (!o)
+            return oas_fail(message, OASIS_E_ARGUMENT,
+                            "%s: there is no key '%s'; `oasis help train` lists those there are", path, key);
+        if (o->type != OASIS_OPTION_LIST || !json_is_array(value)) {
+            OAS_TRY(set_value(c, path, key, value, message));
+            continue;
+        }
+        for (size_t i = 0; i < json_array_size(value); i++)
+            OAS_TRY(set_value(c, path, key, json_array_get(value, i), message));
+    }
+    return OASIS_OK;
+}
+
+oasis_status oasis_train_config_open(oasis_train_config **out, const char *path, oasis_message *message)
+{
+    filemap file;
+    OAS_TRY(oas_filemap_open(&file, path, message));
+    oasis_train_config *c = oas_alloc(1, sizeof *c);
+    oasis_status s = c ? OASIS_OK : oas_fail_memory(message, sizeof *c, "a configuration");
+    if (c) {
+        oasis_train_options_init(&c->options);
+        s = oas_json_read(&c->json, (const char *)file.data, file.size, path, message);
+        if (s == OASIS_OK)
+            s = set_values(c, path, message);
+    }
+    oas_filemap_close(&file);
+    if (s < 0)
+        oasis_train_config_close(&c);
+    else
+        *out = c;
+    return s;
+}
+
+oasis_train_options *oasis_train_config_options(oasis_train_config *config)
+{
+    return &config->options;
+}
+
+void oasis_train_config_close(oasis_train_config **config)
+{
+    if (!*config)
+        return;
+    json_decref((*config)->json);
+    oas_free(*config);
+    *config = NULL;
+}

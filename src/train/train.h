@@ -1,0 +1,180 @@
+/*
+ * The parts of the trainer:
+ *
+ *     feed       clips, ahead of time, in a thread of its own
+ *     weights    master weights, gradients, moments and averages, one block each
+ *     objective  the forward function of a stage, with its losses
+ *     checkpoint, history (log and page)
+ *     trainer    the step that joins them
+ */
+#ifndef OAS_TRAIN_TRAIN_H
+#define OAS_TRAIN_TRAIN_H
+
+#include "base/rng.h"
+#include "cpu/device.h"
+#include "model.h"
+#include "net/encoder_small.h"
+
+#include <oasis/train.h>
+
+/* Streams of random numbers (base/rng.h). */
+enum { OAS_STREAM_WEIGHTS = 100, OAS_STREAM_PASS, OAS_STREAM_NOISE, OAS_STREAM_CLIPS };
+
+/* ---- feed.c ------------------------------------------------------------------------------------------------------- */
+
+/* Frames are asked for beyond those of a clip, so that it may begin in the middle of a latent's group. */
+enum { OAS_FRAMES_BEFORE = OAS_LATENT_FRAMES - 1 };
+
+/* A clip as the network takes it: [frames, height, width, 3] in [-1,1]; low ones are upscaled. */
+typedef struct clip {
+    float *low, *truth;
+} clip;
+
+typedef struct feed feed;
+
+/*
+ * Starts to make clips first, first+1, ...  The options' and the source's life must be longer.  `per_step` clips belong to
+ * a step, whose degradation depends on its number.
+ */
+oasis_status oas_feed_new(feed **f, const oasis_train_options *options, oasis_clip_fn *source, void *user, uint64_t first,
+                          oasis_message *message);
+
+/* The next clip, which the feed keeps until the next call. */
+oasis_status oas_feed_next(feed *f, clip *next, oasis_message *message);
+void oas_feed_free(feed **f);
+
+/* Frames of a clip as the feed makes it, and its floats. */
+int oas_clip_frames(const oasis_train_options *options);
+size_t oas_clip_floats(const oasis_train_options *options);
+
+/* Makes one clip here and now into `to`, both of whose blocks are of oas_clip_floats. */
+oasis_status oas_clip_make(const oasis_train_options *options, oasis_clip_fn *source, void *user,
+                           const oasis_clip_request *request, const clip *to, oasis_message *message);
+
+/* How much degradations change over time in a step. */
+double oas_temporal_step(const oasis_train_options *options, int64_t step);
+
+/* ---- weights.c ---------------------------------------------------------------------------------------------------- */
+
+/* A trained parameter's place in the blocks. */
+typedef struct segment {
+    tensor *tensor;
+    int64_t begin, count;
+    float rate, decay; /* factors */
+} segment;
+
+typedef struct weights {
+    parameter_set *set;
+    segment *segments;
+    int n;
+    int64_t count; /* of all segments */
+    float *master, *gradient, *moment1, *moment2, *average; /* [count] */
+    tensor *gradients; /* headers, one per segment */
+    int64_t updates;
+} weights;
+
+/*
+ * Moves the parameters that are trained (not frozen) into a block of floats and gives them gradients.  Values stay.
+ */
+oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *options, oasis_message *message);
+void oas_weights_free(weights *w);
+
+/* Random values for parameters that nothing else sets; depends on the seed and the name alone. */
+void oas_weights_draw(tensor *t, const char *name, int64_t seed);
+
+/* The norm of all gradients; the sum has a fixed order. */
+double oas_gradient_norm(const weights *w, oas_pool *pool);
+
+/* One AdamW step with gradients times `factor`, and the averages.  Source: Loshchilov and Hutter, arXiv 1711.05101. */
+void oas_weights_update(weights *w, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
+
+/* Lets the networks compute with the averages, or with the masters again. */
+void oas_weights_use_average(weights *w, bool average);
+
+/* The learning rate of a step, from 0 on. */
+double oas_learning_rate(const oasis_train_options *options, int64_t step);
+
+/* ---- objective.c -------------------------------------------------------------------------------------------------- */
+
+typedef struct latent_scale {
+    float mean[OAS_MODEL_MAX_LATENT], deviation[OAS_MODEL_MAX_LATENT];
+} latent_scale;
+
+/* What a stage computes with. */
+typedef struct objective {
+    const oasis_train_options *options;
+    oasis_model *model;
+    bool has_encoder;
+    encoder encoder;
+    latent_scale scale; /* of the encoder's latents: targets are (z - mean) / deviation */
+} objective;
+
+/* One pass: as many clips as `clips`, and the numbers that were drawn for it. */
+typedef struct pass {
+    int clips;
+    const clip *clip;
+    uint32_t number; /* counts passes of the run: seeds noise and the like */
+    bool middle;     /* clips begin in the middle of a shot */
+} pass;
+
+typedef struct loss_terms {
+    int n;
+    const char *name[OASIS_MAX_TERMS];
+    tensor *value[OASIS_MAX_TERMS];
+    tensor *total;   /* weighted sum */
+    tensor *latents; /* of an autoencoder, else NULL */
+} loss_terms;
+
+/* Computes (plans, records) the losses of a pass; clip data is not read while planning.  False when the graph failed. */
+bool oas_objective(graph *g, objective *o, const pass *p, loss_terms *terms);
+
+/* The network's frames [1,T,H,W,3] for a clip, for looking at; NULL when the graph failed or the stage makes none. */
+tensor *oas_objective_frames(graph *g, objective *o, const clip *c);
+
+/* ---- checkpoint.c ------------------------------------------------------------------------------------------------- */
+
+typedef struct progress_state {
+    int64_t step, skipped;
+    uint64_t index;  /* the next clip */
+    double seconds;
+    int latents;     /* channels whose statistics an autoencoder has observed, 0 = none yet */
+    double latent_mean[OAS_MODEL_MAX_LATENT], latent_square[OAS_MODEL_MAX_LATENT];
+} progress_state;
+
+/*
+ * The model that options describe, created and filled: from `init`, then from the file of `encoder`, else at random.  The
+ * encoder is bound when the stage or the losses need it.
+ */
+oasis_status oas_train_model(objective *o, oasis_message *message);
+
+oasis_status oas_checkpoint_write(const char *path, const objective *o, const weights *w, const progress_state *state,
+                                  oasis_message *message);
+
+/* Reads a checkpoint into what is there; fails with OASIS_E_MODEL when it is of another architecture. */
+oasis_status oas_checkpoint_read(const char *path, objective *o, weights *w, progress_state *state,
+                                 oasis_message *message);
+
+/* The averaged weights as a model file: bf16, without the encoder, the time embedding folded. */
+oasis_status oas_model_export(const char *path, objective *o, weights *w, oasis_message *message);
+
+/* ---- history.c ---------------------------------------------------------------------------------------------------- */
+
+/* Pictures for the page: input, result, truth of one frame, [height, width, 3] in [-1,1], NULL where there is none. */
+typedef struct shown {
+    const float *low, *result, *truth;
+    int width, height;
+} shown;
+
+typedef struct history history;
+
+/* Reads the log of a run that goes on at `step`; later lines are dropped. */
+oasis_status oas_history_new(history **h, const char *folder, int64_t step, oasis_message *message);
+void oas_history_free(history **h);
+
+/* Adds a line to the log. */
+oasis_status oas_history_add(history *h, const oasis_train_report *report, oasis_message *message);
+
+/* Writes progress.html: curves of the whole run and the pictures. */
+oasis_status oas_history_page(history *h, const char *name, const shown *pictures, int n, oasis_message *message);
+
+#endif

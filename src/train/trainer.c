@@ -1,0 +1,402 @@
+/*
+ * The training path: clips, forward, losses, backward, update; and what is written on the way.
+ */
+#include "base/memory.h"
+#include "train/train.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SHOWN_CLIPS = 2, PATH_ROOM = 4096, HEADER_BYTES = 32 << 20 };
+
+/* Of one step to the next, how much an autoencoder's latent statistics keep. */
+static const double STATISTICS_KEEP = 0.99;
+
+struct oasis_trainer {
+    oasis_train_options options;
+    oasis_clip_fn *source;
+    void *user;
+    device *device;
+    graph graph;
+    objective objective;
+    weights weights;
+    feed *feed;
+    history *history;
+    progress_state state;
+    int bad;              /* steps in a row */
+    double started, saved_at;
+    float *clip_storage;
+    clip *batch;          /* [batch], then SHOWN_CLIPS */
+    bool shows;
+    char folder[PATH_ROOM];
+    oasis_message message;
+};
+
+static bool is_diffusion(const oasis_trainer *t)
+{
+    return t->options.stage == OASIS_STAGE_DIFFUSION;
+}
+
+/* Passes of a step, and clips of a pass: diffusion draws a timestep for every clip. */
+static int passes(const oasis_trainer *t)
+{
+    return t->options.accumulate * (is_diffusion(t) ? t->options.batch : 1);
+}
+
+static int pass_clips(const oasis_trainer *t)
+{
+    return is_diffusion(t) ? 1 : t->options.batch;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------- */
+
+static oasis_status check(const oasis_train_options *o, oasis_message *message)
+{
+    if (o->size != sizeof *o)
+        return oas_fail(message, OASIS_E_ARGUMENT, "training options of %zu bytes, expected %zu: call "
+                        "oasis_train_options_init first", o->size, sizeof *o);
+    if (!o->output)
+        return oas_fail(message, OASIS_E_ARGUMENT, "the key 'output' is missing: the folder to write to");
+    if (o->frames % OAS_LATENT_FRAMES != 1 || o->width % OAS_PIXEL_STEP != 0 || o->height % OAS_PIXEL_STEP != 0)
+        return oas_fail(message, OASIS_E_ARGUMENT, "clips of %d frames of %dx%d: frames must be 4n+1, sizes multiples of %d",
+                        o->frames, o->width, o->height, OAS_PIXEL_STEP);
+    if ((o->spectrum_block & (o->spectrum_block - 1)) != 0 ||
+        (o->spectrum > 0 && (o->spectrum_block > o->width || o->spectrum_block > o->height)))
+        return oas_fail(message, OASIS_E_ARGUMENT, "spectrum-block %d is no power of two that fits %dx%d", o->spectrum_block,
+                        o->width, o->height);
+    return OASIS_OK;
+}
+
+static oasis_status choose_compute(oasis_trainer *t, oasis_message *message)
+{
+    graph *g = &t->graph;
+    OAS_TRY(oas_device_new(&t->device, t->options.threads, message));
+    bool bf16 = oas_device_has_bf16(t->device);
+    if (t->options.compute == 2 && !bf16)
+        return oas_fail(message, OASIS_E_UNSUPPORTED, "this processor does not multiply bf16; say \"compute\": \"fp32\"");
+    g->device = t->device;
+    g->backend = OAS_CPU;
+    g->compute = bf16 && t->options.compute != 1 ? OAS_BF16 : OAS_F32;
+    g->checkpointing = t->options.checkpointing;
+    return OASIS_OK;
+}
+
+/* One pass, planned both ways: how much memory it takes at most. */
+static oasis_status plan(oasis_trainer *t, oasis_message *message)
+{
+    size_t most = 0;
+    for (int middle = 0; middle < (t->options.middle > 0 ? 2 : 1); middle++) {
+        graph g = {.device = t->device, .backend = OAS_CPU, .compute = t->graph.compute, .planning = true};
+        g.checkpointing = t->options.checkpointing;
+        g.recording = true;
+        oas_arena_count(&g.memory);
+        if (!oas_arena_new(&g.headers, HEADER_BYTES))
+            return oas_fail_memory(message, HEADER_BYTES, "the plan of a step");
+        const pass p = {.clips = pass_clips(t), .clip = t->batch, .middle = middle};
+        loss_terms terms;
+        if (oas_objective(&g, &t->objective, &p, &terms))
+            oas_backward(&g, terms.total, NULL);
+        most = g.memory.peak > most ? g.memory.peak : most;
+        oas_arena_free(&g.headers);
+        if (g.status < 0)
+            return oas_fail(message, g.status, "%s", g.message.text);
+    }
+    if (!oas_arena_new(&t->graph.memory, most))
+        return oas_fail_memory(message, most, "a step; a smaller batch or \"checkpointing\": true needs less");
+    return OASIS_OK;
+}
+
+static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
+{
+    size_t floats = oas_clip_floats(&t->options), clips = (size_t)t->options.batch + SHOWN_CLIPS;
+    t->batch = oas_alloc(clips, sizeof *t->batch);
+    t->clip_storage = oas_alloc_unset(2 * clips * floats, sizeof *t->clip_storage);
+    if (!t->batch || !t->clip_storage)
+        return oas_fail_memory(message, 2 * clips * floats * sizeof(float), "the clips of a step");
+    for (size_t i = 0; i < clips; i++) {
+        t->batch[i].low = t->clip_storage + 2 * i * floats;
+        t->batch[i].truth = t->batch[i].low + floats;
+    }
+    t->shows = t->options.show_every > 0 && !is_diffusion(t);
+    for (int i = 0; t->shows && i < SHOWN_CLIPS; i++) {
+        oasis_clip_request r = {.index = (uint64_t)i, .seed = (uint64_t)t->options.seed, .validation = true};
+        r.frames = oas_clip_frames(&t->options);
+        r.width = t->options.width, r.height = t->options.height;
+        r.temporal_step = t->options.temporal_step;
+        OAS_TRY(oas_clip_make(&t->options, t->source, t->user, &r, &t->batch[t->options.batch + i], message));
+    }
+    return OASIS_OK;
+}
+
+/* The path of a file of the run. */
+static void path_of(const oasis_trainer *t, const char *file, char path[PATH_ROOM + 64])
+{
+    snprintf(path, PATH_ROOM + 64, "%s/%s", t->folder, file);
+}
+
+static oasis_status open_folder(oasis_trainer *t, oasis_message *message)
+{
+    char path[PATH_ROOM + 64];
+    if (strlen(t->options.output) >= PATH_ROOM)
+        return oas_fail(message, OASIS_E_ARGUMENT, "the output folder's name is too long");
+    snprintf(t->folder, sizeof t->folder, "%s", t->options.output);
+    if (mkdir(t->folder, 0777) != 0 && errno != EEXIST)
+        return oas_fail(message, OASIS_E_IO, "%s: cannot make the folder: %s", t->folder, strerror(errno));
+    path_of(t, "checkpoint.safetensors", path);
+    if (t->options.resume && access(path, F_OK) == 0)
+        OAS_TRY(oas_checkpoint_read(path, &t->objective, &t->weights, &t->state, message));
+    return oas_history_new(&t->history, t->folder, t->state.step, message);
+}
+
+static oasis_status open_all(oasis_trainer *t, oasis_message *message)
+{
+    OAS_TRY(check(&t->options, message));
+    OAS_TRY(choose_compute(t, message));
+    t->objective.options = &t->options;
+    OAS_TRY(oas_train_model(&t->objective, message));
+    OAS_TRY(oas_weights_new(&t->weights, &t->objective.model->parameters, &t->options, message));
+    OAS_TRY(open_folder(t, message));
+    OAS_TRY(make_batch(t, message));
+    OAS_TRY(plan(t, message));
+    t->started = t->saved_at = oas_now();
+    return oas_feed_new(&t->feed, &t->options, t->source, t->user, t->state.index, message);
+}
+
+oasis_status oasis_trainer_open(oasis_trainer **out, const oasis_train_options *options, oasis_clip_fn *source, void *user,
+                                oasis_message *message)
+{
+    oasis_trainer *t = oas_alloc(1, sizeof *t);
+    if (!t)
+        return oas_fail_memory(message, sizeof *t, "a trainer");
+    t->options = *options;
+    t->source = source;
+    t->user = user;
+    oasis_status s = open_all(t, message);
+    if (s < 0)
+        oasis_trainer_close(&t);
+    else
+        *out = t;
+    return s;
+}
+
+void oasis_trainer_close(oasis_trainer **out)
+{
+    oasis_trainer *t = *out;
+    if (!t)
+        return;
+    oas_feed_free(&t->feed);
+    oas_history_free(&t->history);
+    oasis_model_close(&t->objective.model);
+    oas_weights_free(&t->weights);
+    oas_arena_free(&t->graph.memory);
+    oas_device_free(&t->device);
+    oas_free(t->batch);
+    oas_free(t->clip_storage);
+    oas_free(t);
+    *out = NULL;
+}
+
+const char *oasis_trainer_message(const oasis_trainer *t)
+{
+    return t->message.text;
+}
+
+/* Adds a line to a bounded text; returns the length that all would have. */
+static size_t add_line(char *text, size_t size, size_t used, const char *format, ...) OAS_PRINTF(4, 5);
+static size_t add_line(char *text, size_t size, size_t used, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(used < size ? text + used : NULL, used < size ? size - used : 0, format, args);
+    va_end(args);
+    return used + (size_t)(n > 0 ? n : 0);
+}
+
+size_t oasis_trainer_plan(const oasis_trainer *t, char *text, size_t size)
+{
+    double mib = 1024. * 1024.;
+    size_t used = add_line(text, size, 0, "trained weights: %lld\n", (long long)t->weights.count);
+    used = add_line(text, size, used, "memory of weights, gradients, moments, averages: %.0f MiB\n",
+                    5. * 4. * (double)t->weights.count / mib);
+    used = add_line(text, size, used, "memory of a pass: %.0f MiB\n", (double)t->graph.memory.size / mib);
+    used = add_line(text, size, used, "memory of clips: %.0f MiB\n",
+                    (double)oas_clip_floats(&t->options) * 2 * 4 * (3. * t->options.batch + 2 + SHOWN_CLIPS) / mib);
+    used = add_line(text, size, used, "compute: %s, %d threads\n", oas_dtype_name(t->graph.compute),
+                    oas_pool_workers(t->device->pool));
+    return add_line(text, size, used, "resumed at step: %lld\n", (long long)t->state.step);
+}
+
+/* ---- a step -------------------------------------------------------------------------------------------------------- */
+
+static oasis_status take_clips(oasis_trainer *t)
+{
+    size_t bytes = oas_clip_floats(&t->options) * sizeof(float);
+    for (int i = 0; i < pass_clips(t); i++) {
+        clip next;
+        OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
+        memcpy(t->batch[i].low, next.low, bytes);
+        memcpy(t->batch[i].truth, next.truth, bytes);
+        t->state.index++;
+    }
+    return OASIS_OK;
+}
+
+/* Mean and mean square of an autoencoder's latents, forgetting slowly. */
+static void observe_latents(oasis_trainer *t, const tensor *z)
+{
+    int64_t c = oas_last(z, 0), n = oas_count(&z->shape) / c;
+    double keep = t->state.latents > 0 ? STATISTICS_KEEP : 0;
+    for (int64_t k = 0; k < c; k++) {
+        double sum = 0, square = 0;
+        for (int64_t i = 0; i < n; i++) {
+            double v = (double)((const float *)z->data)[i * c + k];
+            sum += v;
+            square += v * v;
+        }
+        t->state.latent_mean[k] = keep * t->state.latent_mean[k] + (1 - keep) * sum / (double)n;
+        t->state.latent_square[k] = keep * t->state.latent_square[k] + (1 - keep) * square / (double)n;
+    }
+    t->state.latents = (int)c;
+}
+
+/* Losses and gradients of one pass, added to the report and the weights' gradients. */
+static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r)
+{
+    graph *g = &t->graph;
+    uint32_t count = (uint32_t)(t->state.step * passes(t) + number);
+    oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
+    const pass p = {pass_clips(t), t->batch, count, oas_rng_uniform(&rng) < t->options.middle};
+    loss_terms terms;
+    OAS_TRY(take_clips(t));
+    oas_graph_reset(g);
+    g->recording = true;
+    if (oas_objective(g, &t->objective, &p, &terms))
+        oas_backward(g, terms.total, NULL);
+    g->recording = false;
+    if (g->status < 0)
+        return oas_fail(&t->message, g->status, "%s", g->message.text);
+    double share = 1. / passes(t);
+    r->loss += share * (double)*(const float *)terms.total->data;
+    r->n_terms = terms.n > r->n_terms ? terms.n : r->n_terms;
+    for (int i = 0; i < terms.n; i++) {
+        r->term[i] = terms.name[i];
+        r->value[i] += share * (double)*(const float *)terms.value[i]->data;
+    }
+    if (terms.latents)
+        observe_latents(t, terms.latents);
+    return OASIS_OK;
+}
+
+/* Updates the weights, unless loss or gradient are not finite. */
+static oasis_status update(oasis_trainer *t, oasis_train_report *r)
+{
+    const oasis_train_options *o = &t->options;
+    double share = 1. / passes(t);
+    r->norm = share * oas_gradient_norm(&t->weights, t->device->pool);
+    r->rate = oas_learning_rate(o, t->state.step);
+    if (isfinite(r->loss) && isfinite(r->norm)) {
+        double clip_factor = o->clip > 0 && r->norm > o->clip ? o->clip / r->norm : 1;
+        oas_weights_update(&t->weights, t->device->pool, o, r->rate, share * clip_factor);
+        t->bad = 0;
+        return OASIS_OK;
+    }
+    t->state.skipped++;
+    if (++t->bad < o->most_bad)
+        return OASIS_OK;
+    return oas_fail(&t->message, OASIS_E_ARGUMENT, "step %lld: the last %d steps gave no finite loss; the checkpoint from "
+                    "before is kept. A smaller 'rate' or 'clip' may help", (long long)t->state.step, t->bad);
+}
+
+/* ---- files --------------------------------------------------------------------------------------------------------- */
+
+/* The middle frame of the shown clips, before and after. */
+static oasis_status show(oasis_trainer *t)
+{
+    shown pictures[SHOWN_CLIPS] = {{NULL}};
+    const oasis_train_options *o = &t->options;
+    size_t frame = (size_t)o->width * (size_t)o->height * 3, before = o->middle > 0 ? OAS_FRAMES_BEFORE : 0;
+    float *results = oas_alloc(SHOWN_CLIPS * frame, sizeof *results);
+    if (!results)
+        return oas_fail_memory(&t->message, SHOWN_CLIPS * frame * sizeof *results, "pictures of the page");
+    size_t at = (size_t)(o->frames / 2);
+    oasis_status s = OASIS_OK;
+    oas_weights_use_average(&t->weights, true);
+    for (int i = 0; i < SHOWN_CLIPS && s == OASIS_OK; i++) {
+        const clip *c = &t->batch[o->batch + i];
+        oas_graph_reset(&t->graph);
+        const tensor *y = oas_objective_frames(&t->graph, &t->objective, c);
+        if (!y) {
+            s = oas_fail(&t->message, t->graph.status, "%s", t->graph.message.text);
+            break;
+        }
+        memcpy(results + (size_t)i * frame, (const float *)y->data + at * frame, frame * sizeof *results);
+        pictures[i] = (shown){c->low + (before + at) * frame, results + (size_t)i * frame,
+                              c->truth + (before + at) * frame, o->width, o->height};
+    }
+    oas_weights_use_average(&t->weights, false);
+    if (s == OASIS_OK)
+        s = oas_history_page(t->history, o->name ? o->name : "oasis", pictures, SHOWN_CLIPS, &t->message);
+    oas_free(results);
+    return s;
+}
+
+oasis_status oasis_trainer_save(oasis_trainer *t)
+{
+    char path[PATH_ROOM + 64];
+    model_config *c = &t->objective.model->file.config;
+    for (int k = 0; k < t->state.latents; k++) {
+        double variance = t->state.latent_square[k] - t->state.latent_mean[k] * t->state.latent_mean[k];
+        c->latent_mean[k] = (float)t->state.latent_mean[k];
+        c->latent_std[k] = (float)sqrt(variance > 1e-8 ? variance : 1e-8);
+        c->normalised = true;
+    }
+    path_of(t, "checkpoint.safetensors", path);
+    OAS_TRY(oas_checkpoint_write(path, &t->objective, &t->weights, &t->state, &t->message));
+    if (t->options.stage == OASIS_STAGE_ONE_STEP) {
+        path_of(t, "model.safetensors", path);
+        OAS_TRY(oas_model_export(path, &t->objective, &t->weights, &t->message));
+    }
+    t->saved_at = oas_now();
+    return t->shows ? show(t) : oas_history_page(t->history, t->options.name ? t->options.name : "oasis", NULL, 0, &t->message);
+}
+
+static oasis_status write_files(oasis_trainer *t, oasis_train_report *r)
+{
+    const oasis_train_options *o = &t->options;
+    bool last = t->state.step == o->steps;
+    if (last || (o->log_every > 0 && t->state.step % o->log_every == 0))
+        OAS_TRY(oas_history_add(t->history, r, &t->message));
+    r->saved = last || (oas_now() - t->saved_at >= 60 * o->checkpoint_minutes && o->checkpoint_minutes > 0);
+    if (r->saved)
+        return oasis_trainer_save(t);
+    return t->shows && t->state.step % o->show_every == 0 ? show(t) : OASIS_OK;
+}
+
+oasis_status oasis_trainer_step(oasis_trainer *t, oasis_train_report *report)
+{
+    oasis_train_report r = {.steps = t->options.steps};
+    if (t->state.step >= t->options.steps)
+        return OASIS_END;
+    double start = oas_now();
+    memset(t->weights.gradient, 0, (size_t)t->weights.count * sizeof *t->weights.gradient);
+    r.temporal_step = oas_temporal_step(&t->options, t->state.step);
+    for (int i = 0; i < passes(t); i++)
+        OAS_TRY(run_pass(t, i, &r));
+    OAS_TRY(update(t, &r));
+    double seconds = oas_now() - start;
+    t->state.step++;
+    t->state.seconds += seconds;
+    r.step = t->state.step;
+    r.skipped = t->state.skipped;
+    r.seconds = t->state.seconds;
+    r.clips_per_second = t->options.batch * t->options.accumulate / (seconds > 0 ? seconds : 1);
+    OAS_TRY(write_files(t, &r));
+    if (report)
+        *report = r;
+    return OASIS_OK;
+}

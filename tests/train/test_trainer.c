@@ -1,0 +1,343 @@
+/*
+ * The trainer on a tiny model and one moving pattern: all stages run and their losses fall, a resumed run gives the bits
+ * of an uninterrupted one, so do three threads, steps without a finite loss are skipped and counted, wrong input gets a
+ * sentence, and what is exported upscales.
+ */
+#include "format/weight_file.h"
+#include "train/tiny.h"
+
+#include <math.h>
+#include <oasis/train.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct source {
+    uint64_t bad_from, bad_until; /* clips that are not numbers */
+    bool one;                     /* the same clip every time */
+};
+
+static oasis_status make_clip(void *user, const oasis_clip_request *r, oasis_frame *truth, oasis_frame *low,
+                              oasis_message *message)
+{
+    const struct source *s = user;
+    bool bad = !r->validation && r->index >= s->bad_from && r->index < s->bad_until;
+    double phase = s->one ? 0 : (double)(r->index % 17);
+    for (int f = 0; f < r->frames; f++) {
+        if (oasis_frame_new(&truth[f], r->width, r->height, false) < 0 ||
+            oasis_frame_new(&low[f], r->width / 4, r->height / 4, false) < 0) {
+            snprintf(message->text, sizeof message->text, "no memory");
+            return OASIS_E_MEMORY;
+        }
+        for (int i = 0; i < r->width * r->height * 3; i++) {
+            int x = i / 3 % r->width, y = i / 3 / r->width;
+            double v = 0.5 + 0.3 * sin(0.4 * (x + f) + phase) * cos(0.3 * y) + 0.15 * sin(1.5 * x + y + i % 3);
+            truth[f].rgb[i] = bad ? NAN : (float)v;
+        }
+        for (int i = 0; i < low[f].width * low[f].height * 3; i++) {
+            float sum = 0;
+            for (int k = 0; k < 16; k++)
+                sum += truth[f].rgb[((i / 3 / low[f].width * 4 + k / 4) * r->width + i / 3 % low[f].width * 4 + k % 4) * 3 + i % 3];
+            low[f].rgb[i] = sum / 16;
+        }
+    }
+    return OASIS_OK;
+}
+
+static struct source honest = {0, 0, false};
+
+static char folder[] = "/tmp/oasis-train-XXXXXX";
+
+static int setup(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+/* A path in the test's folder; four at a time. */
+static const char *in_folder(const char *name)
+{
+    static char paths[4][256];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static oasis_train_options tiny_options(int stage, const char *output)
+{
+    oasis_train_options o;
+    oasis_train_options_init(&o);
+    o.stage = stage;
+    o.output = output;
+    o.dim = TINY_DIM, o.layers = 2, o.heads = 4, o.ffn_dim = 48;
+    o.latent_channels = TINY_LATENT, o.in_dim = 8;
+    o.decoder_latent = o.decoder_8 = o.decoder_4 = o.decoder_2 = 8;
+    o.frames = TINY_FRAMES, o.width = o.height = TINY_SIDE;
+    o.batch = 2, o.steps = 6, o.threads = 1, o.compute = 1;
+    o.rate = 5e-3, o.warmup = 2, o.consistent_steps = 2;
+    o.checkpoint_minutes = 0, o.log_every = 1, o.show_every = 3;
+    return o;
+}
+
+static oasis_trainer *open_trainer(const oasis_train_options *o, struct source *s)
+{
+    oasis_trainer *t = NULL;
+    oasis_message why = {""};
+    if (oasis_trainer_open(&t, o, make_clip, s, &why) < 0)
+        fail_msg("%s", why.text);
+    return t;
+}
+
+enum { SOME_STEPS = 8 };
+
+/* Runs all steps; returns the last report, its loss the mean of the last SOME_STEPS, and that of the first ones. */
+static oasis_train_report run(const oasis_train_options *o, struct source *s, double *first)
+{
+    oasis_trainer *t = open_trainer(o, s);
+    oasis_train_report r = {0};
+    oasis_status status;
+    double start = 0, end = 0;
+    while ((status = oasis_trainer_step(t, &r)) == OASIS_OK) {
+        start += r.step <= SOME_STEPS ? r.loss / SOME_STEPS : 0;
+        end += r.step > r.steps - SOME_STEPS ? r.loss / SOME_STEPS : 0;
+    }
+    if (status != OASIS_END)
+        fail_msg("%s", oasis_trainer_message(t));
+    r.loss = end;
+    if (first)
+        *first = start;
+    oasis_trainer_close(&t);
+    return r;
+}
+
+/* All tensors of two files have the same bits. */
+static bool same_tensors(const char *a, const char *b)
+{
+    weight_file *x = NULL, *y = NULL;
+    oasis_message why = {""};
+    if (oas_weight_file_open(&x, a, &why) < 0 || oas_weight_file_open(&y, b, &why) < 0)
+        fail_msg("%s", why.text);
+    bool same = oas_weight_file_count(x) == oas_weight_file_count(y);
+    for (size_t i = 0; same && i < oas_weight_file_count(x); i++) {
+        const stored *s = oas_weight_file_at(x, i), *t = oas_weight_file_find(y, s->name);
+        same = t && s->bytes == t->bytes && memcmp(s->data, t->data, s->bytes) == 0;
+    }
+    oas_weight_file_close(&x);
+    oas_weight_file_close(&y);
+    return same;
+}
+
+static void test_overfits(void **state)
+{
+    (void)state;
+    oasis_train_options o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("overfit"));
+    struct source one = {0, 0, true};
+    double first;
+    o.steps = 100;
+    o.middle = 0;
+    o.show_every = 0;
+    oasis_train_report r = run(&o, &one, &first);
+    print_message("    loss %.4f -> %.4f, %.0f clips/s\n", first, r.loss, r.clips_per_second);
+    assert_true(r.loss < 0.5 * first);
+    assert_int_equal(r.skipped, 0);
+}
+
+/* Six steps at once; three, and three more by another trainer; six on three threads: the same weights and moments. */
+static void test_resume(void **state)
+{
+    (void)state;
+    for (int stage = OASIS_STAGE_AUTOENCODER; stage <= OASIS_STAGE_ONE_STEP; stage += 2) {
+        char whole[64], parts[64], threads[64];
+        snprintf(whole, sizeof whole, "whole%d", stage);
+        snprintf(parts, sizeof parts, "parts%d", stage);
+        snprintf(threads, sizeof threads, "threads%d", stage);
+        oasis_train_options o = tiny_options(stage, in_folder(whole));
+        o.accumulate = 2;
+        run(&o, &honest, NULL);
+        o.output = in_folder(threads);
+        o.threads = 3;
+        run(&o, &honest, NULL);
+        o.threads = 1;
+        o.output = in_folder(parts);
+        oasis_trainer *t = open_trainer(&o, &honest);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(oasis_trainer_step(t, NULL), OASIS_OK);
+        assert_int_equal(oasis_trainer_save(t), OASIS_OK);
+        assert_int_equal(oasis_trainer_step(t, NULL), OASIS_OK); /* lost: no checkpoint after it */
+        oasis_trainer_close(&t);
+        assert_int_equal(run(&o, &honest, NULL).step, 6);
+        char a[256], b[256], c[256];
+        snprintf(a, sizeof a, "%s/%s/checkpoint.safetensors", folder, whole);
+        snprintf(b, sizeof b, "%s/%s/checkpoint.safetensors", folder, parts);
+        snprintf(c, sizeof c, "%s/%s/checkpoint.safetensors", folder, threads);
+        assert_true(same_tensors(a, b));
+        assert_true(same_tensors(a, c));
+    }
+    /* Another seed must show, or the comparison sees nothing. */
+    oasis_train_options o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("other"));
+    o.accumulate = 2;
+    o.seed = 2;
+    run(&o, &honest, NULL);
+    assert_false(same_tensors(in_folder("whole2/checkpoint.safetensors"), in_folder("other/checkpoint.safetensors")));
+}
+
+/* Autoencoder, diffusion on its latents, one step from both; the result is a model that opens. */
+static void test_stages(void **state)
+{
+    (void)state;
+    double first;
+    oasis_train_options o = tiny_options(OASIS_STAGE_AUTOENCODER, in_folder("coder"));
+    struct source one = {0, 0, true};
+    o.steps = 300;
+    o.rate = 4e-3;
+    o.middle = 0;
+    o.batch = 1;
+    o.show_every = 0;
+    oasis_train_report r = run(&o, &one, &first);
+    print_message("    autoencoder %.4f -> %.4f\n", first, r.loss);
+    assert_true(r.loss < 0.9 * first);
+    char coder[256], noise[256];
+    snprintf(coder, sizeof coder, "%s/coder/checkpoint.safetensors", folder);
+    snprintf(noise, sizeof noise, "%s/noise/checkpoint.safetensors", folder);
+    o = tiny_options(OASIS_STAGE_DIFFUSION, in_folder("noise"));
+    o.encoder = coder;
+    o.steps = 60;
+    r = run(&o, &one, &first);
+    print_message("    diffusion   %.4f -> %.4f\n", first, r.loss);
+    assert_true(isfinite(r.loss) && r.skipped == 0);
+    o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("final"));
+    o.encoder = coder;
+    o.init = noise;
+    o.latent = 0.1;
+    o.checkpointing = true;
+    r = run(&o, &honest, &first);
+    assert_int_equal(r.step, 6);
+    oasis_model *model = NULL;
+    oasis_message why = {""};
+    if (oasis_model_open(&model, in_folder("final/model.safetensors"), &why) < 0)
+        fail_msg("%s", why.text);
+    oasis_model_close(&model);
+    struct stat page;
+    assert_int_equal(stat(in_folder("final/progress.html"), &page), 0);
+    assert_true(page.st_size > 10000);
+}
+
+static void test_bad_steps(void **state)
+{
+    (void)state;
+    oasis_train_options o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("bad"));
+    struct source twice = {4, 6, false}, always = {4, 1000, false};
+    assert_int_equal(run(&o, &twice, NULL).skipped, 1); /* clips 4 and 5 are step 2 */
+    o.output = in_folder("worse");
+    o.most_bad = 3;
+    oasis_trainer *t = open_trainer(&o, &always);
+    oasis_status s = OASIS_OK;
+    int steps = 0;
+    for (; s == OASIS_OK; steps++)
+        s = oasis_trainer_step(t, NULL);
+    assert_int_equal(s, OASIS_E_ARGUMENT);
+    assert_int_equal(steps, 5);
+    assert_non_null(strstr(oasis_trainer_message(t), "3 steps"));
+    oasis_trainer_close(&t);
+}
+
+static void expect_refusal(const oasis_train_options *o, const char *part)
+{
+    oasis_trainer *t = NULL;
+    oasis_message why = {""};
+    oasis_status s = oasis_trainer_open(&t, o, make_clip, &honest, &why);
+    if (s >= 0 || t || !strstr(why.text, part))
+        fail_msg("status %d and \"%s\", expected a sentence with \"%s\"", (int)s, why.text, part);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    oasis_train_options o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("arch"));
+    run(&o, &honest, NULL);
+    o.dim = 2 * TINY_DIM;
+    expect_refusal(&o, "checkpoint.safetensors");
+    o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("arch"));
+    o.seed = 5;
+    expect_refusal(&o, "seed");
+    o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("new"));
+    o.frames = 6;
+    expect_refusal(&o, "4n+1");
+    o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("new"));
+    o.init = in_folder("missing.safetensors");
+    expect_refusal(&o, "missing.safetensors");
+    o = tiny_options(OASIS_STAGE_DIFFUSION, in_folder("new"));
+    expect_refusal(&o, "encoder");
+    o = tiny_options(OASIS_STAGE_ONE_STEP, NULL);
+    expect_refusal(&o, "output");
+    o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("new"));
+    o.freeze.count = 1;
+    o.freeze.text[0] = "";
+    expect_refusal(&o, "frozen");
+}
+
+static void test_configurations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *part;
+    } bad[] = {{"{\"stage\": \"one-step\", \"leraning-rate\": 1}", "leraning-rate"},
+               {"{\"rate\": \"fast\"}", "rate"},
+               {"{\"batch\": 0}", "batch"},
+               {"{\"stage\": \"two-step\"}", "stage"},
+               {"{\"data\": [1]}", "data"},
+               {"{\"output\": 7}", "output"},
+               {"{\"seed\": 1", "JSON"}};
+    oasis_train_config *c = NULL;
+    oasis_message why;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        FILE *f = fopen(in_folder("c.json"), "w");
+        assert_non_null(f);
+        fputs(bad[i].text, f);
+        fclose(f);
+        assert_true(oasis_train_config_open(&c, in_folder("c.json"), &why) < 0);
+        assert_null(c);
+        if (!strstr(why.text, bad[i].part))
+            fail_msg("\"%s\" does not name %s", why.text, bad[i].part);
+    }
+    FILE *f = fopen(in_folder("c.json"), "w");
+    fputs("{\"stage\": \"autoencoder\", \"rate\": 1e-3, \"size\": \"64x48\", \"resume\": false, \"data\": [\"a\", \"b\"], "
+          "\"steps\": 12, \"output\": \"o\"}", f);
+    fclose(f);
+    if (oasis_train_config_open(&c, in_folder("c.json"), &why) < 0)
+        fail_msg("%s", why.text);
+    const oasis_train_options *o = oasis_train_config_options(c);
+    assert_int_equal(o->stage, OASIS_STAGE_AUTOENCODER);
+    assert_int_equal(o->width, 64);
+    assert_int_equal(o->height, 48);
+    assert_int_equal(o->steps, 12);
+    assert_false(o->resume);
+    assert_int_equal(o->data.count, 2);
+    assert_string_equal(o->data.text[1], "b");
+    assert_float_equal(o->rate, 1e-3, 1e-12);
+    oasis_train_config_close(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_overfits),  cmocka_unit_test(test_resume),         cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_bad_steps), cmocka_unit_test(test_refusals), cmocka_unit_test(test_configurations),
+    };
+    return cmocka_run_group_tests_name("train/trainer", tests, setup, teardown);
+}
