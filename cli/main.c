@@ -10,6 +10,7 @@
     X(eval)                                                                                                            \
     X(bench)                                                                                                           \
     X(convert)                                                                                                         \
+    X(train)                                                                                                           \
     X(info)                                                                                                            \
     X(version)                                                                                                         \
     X(help)                                                                                                            \

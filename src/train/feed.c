@@ -111,7 +111,8 @@ static void *run(void *arg)
         clip to = f->ring[(f->first + f->ready) % f->size];
         oasis_clip_request r = {.index = f->index, .seed = (uint64_t)o->seed, .frames = oas_clip_frames(o)};
         r.width = o->width, r.height = o->height;
-        r.temporal_step = oas_temporal_step(o, (int64_t)(f->index / per_step));
+        /* Clips cut from one are degraded together. */
+        r.temporal_step = oas_temporal_step(o, (int64_t)(f->index / (uint64_t)o->reuse * (uint64_t)o->reuse / per_step));
         pthread_mutex_unlock(&f->lock);
         oasis_message why = {""};
         oasis_status s = oas_clip_make(o, f->source, f->user, &r, &to, &why);
