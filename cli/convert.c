@@ -5,9 +5,12 @@
 
 typedef struct settings {
     bool json, quiet;
+    oasis_text_list clips;
 } settings;
 
 static const oasis_option rows[] = {
+    {"clip", 0, NULL, OASIS_OPTION_LIST, offsetof(settings, clips), 0, 0, NULL, "FILE", NULL,
+     "good video whose first 17 frames help to fit the first layer to the encoder; may be given again and again", "Input"},
     {"json", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, json), 0, 0, NULL, NULL, "false", "print one JSON object",
      "Messages"},
     {"quiet", 'q', NULL, OASIS_OPTION_FLAG, offsetof(settings, quiet), 0, 0, NULL, NULL, "false", "no progress",
@@ -21,6 +24,7 @@ static const oasis_option *own_options(void)
 }
 
 typedef struct watcher {
+    const oasis_text_list *clips;
     bool quiet;
     int shown; /* percent */
 } watcher;
@@ -35,6 +39,28 @@ static bool show(void *user, double done)
     return cli_signal() == 0;
 }
 
+/* Reads the beginning of clip `index`. */
+static oasis_status read_clip(void *user, int index, oasis_frame *frames, int *count, oasis_message *message)
+{
+    const watcher *w = user;
+    oasis_reader *reader = NULL;
+    *count = 0;
+    if (index >= w->clips->count)
+        return OASIS_OK;
+    if (cli_signal())
+        return OASIS_E_CANCELLED;
+    oasis_status status = oasis_reader_open(&reader, w->clips->text[index], NULL, message);
+    while (status == OASIS_OK && *count < OASIS_CLIP_FRAMES) {
+        status = oasis_reader_read(reader, &frames[*count]);
+        if (status == OASIS_OK)
+            ++*count;
+    }
+    if (reader && status < 0)
+        snprintf(message->text, sizeof message->text, "%s", oasis_reader_message(reader));
+    oasis_reader_close(&reader);
+    return status < 0 ? status : OASIS_OK;
+}
+
 static json_t *report_json(const oasis_convert_report *r, const char *path)
 {
     json_t *j = cli_json_new("convert");
@@ -47,6 +73,10 @@ static json_t *report_json(const oasis_convert_report *r, const char *path)
     json_object_set_new(j, "dim", json_integer(r->dim));
     json_object_set_new(j, "ffn_dim", json_integer(r->ffn_dim));
     json_object_set_new(j, "text", cli_json_text(r->text));
+    json_t *explained = json_array();
+    for (int i = 0; i < 16; i++)
+        json_array_append_new(explained, cli_json_number(r->explained[i]));
+    json_object_set_new(j, "explained", explained);
     return j;
 }
 
@@ -67,9 +97,11 @@ static int run_convert(int argc, char **argv)
         cli_error("which file is to be written? usage: oasis convert %s", c->words);
         return EXIT_USAGE;
     }
-    watcher w = {.quiet = s.quiet || s.json, .shown = -1};
+    watcher w = {.clips = &s.clips, .quiet = s.quiet || s.json, .shown = -1};
     options.progress = show;
     options.user = &w;
+    if (s.clips.count > 0)
+        options.clip = read_clip;
     cli_catch_signals();
     oasis_status status = oasis_convert(words.text[0], &options, &report, &message);
     if (status < 0) {
@@ -91,6 +123,9 @@ static int run_convert(int argc, char **argv)
     printf("%s: %d tensors, %s parameters, %s; %d layers of width %d in %d heads, text: %s\n", words.text[0],
            report.tensors, cli_count((double)report.parameters).text, cli_bytes(report.bytes).text, report.num_layers,
            report.dim, report.num_heads, report.text);
+    for (int i = 0; i < 16 && s.clips.count > 0; i++)
+        printf("%s%.2f%s", i ? " " : "variance of the latents that the first layer explains: ", report.explained[i],
+               i == 15 ? "\n" : "");
     return EXIT_DONE;
 }
 

@@ -118,6 +118,7 @@ static void configure(conversion *c)
                         .decoder = c->base ? OAS_DECODER_WAN_VAE : OAS_DECODER_NONE,
                         .decoder_channels = {c->base},
                         .decoder_widths = c->base ? 1 : 0,
+                        .trained_window = {17, 720, 1280}, /* what it is meant for */
                         .normalised = c->dit.latent_channels == OAS_WAN_LATENT};
     for (int i = 0; i < OAS_WAN_LATENT && m->normalised; i++) {
         m->latent_mean[i] = oas_wan_latent_mean[i];
@@ -290,6 +291,7 @@ static void fill_report(const conversion *c, oasis_convert_report *r)
     for (int i = 0; i < c->model.parameters.count; i++)
         r->bytes += oas_count(&c->model.parameters.items[i]->tensor.shape) *
                     (int64_t)oas_stored_block_bytes(c->entry[i].dtype);
+    memcpy(r->explained, c->explained, sizeof r->explained);
     snprintf(r->text, sizeof r->text, "%s", oas_model_text_name(c->config.text));
 }
 

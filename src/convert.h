@@ -5,6 +5,7 @@
 #define OAS_CONVERT_H
 
 #include "model.h"
+#include "net/wan_vae.h"
 
 #include <oasis/convert.h>
 
@@ -33,6 +34,7 @@ typedef struct conversion {
     oasis_model model;     /* networks bound to shapes: model.parameters is the list of tensors to be written */
     convert_item *item;    /* one for each */
     stored *entry;
+    double explained[OAS_WAN_LATENT]; /* see oasis_convert_report */
     int64_t total, done;   /* values, for progress */
 } conversion;
 
@@ -60,6 +62,9 @@ oasis_status oas_checkpoint_digest(const char *path, char hex[65], oasis_message
 
 /* Computes the tensors that no checkpoint has (the text branch, lq_proj) and says where all others come from. */
 oasis_status oas_convert_values(conversion *c);
+
+/* Fits lq_proj, weight [16, 768] and bias [16], to the encoder over the options' clips.  Needs an autoencoder. */
+oasis_status oas_convert_fit(conversion *c, float *weight, float *bias);
 
 /* Writes values first .. first+n-1 of random tensor `index`: layers keep the size of what passes. */
 void oas_convert_random(const conversion *c, size_t index, int64_t first, int64_t n, float *to);

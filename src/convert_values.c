@@ -1,7 +1,8 @@
 /*
  * Tensors of a model file that no checkpoint has.
  *
- *   lq_proj       16 orthonormal rows, scaled so that latents of natural pictures have about unit variance
+ *   lq_proj       fitted to clips (convert_fit.c), or 16 orthonormal rows, scaled so that latents of natural pictures
+ *                 have about unit variance
  *   text branch   without a prompt one constant vector per block, o(v(c)), c = second(GELU(bias of first));
  *                 with one, keys and values of its rows and of one row of padding, which stands for the rest
  */
@@ -196,6 +197,10 @@ oasis_status oas_convert_values(conversion *c)
     bool random = c->options->random != NULL;
     if (!make_projection(c))
         return oas_fail_memory(c->message, BLOCK * sizeof(float), "the projection");
+    if (c->options->clip && (random || !c->base))
+        return oas_fail(c->message, OASIS_E_ARGUMENT, "clips can be used only with an autoencoder's checkpoint");
+    if (c->options->clip)
+        OAS_TRY(oas_convert_fit(c, item_of(c, "lq_proj.weight")->values, item_of(c, "lq_proj.bias")->values));
     if (!random)
         OAS_TRY(make_text(c));
     for (int i = 0; i < c->model.parameters.count; i++) {

@@ -20,6 +20,8 @@ extern "C" {
 /* How matrices are stored; vectors, tables, the timestep's part and the head stay floats. */
 typedef enum oasis_weight_type { OASIS_WEIGHTS_BF16, OASIS_WEIGHTS_FP32 } oasis_weight_type;
 
+enum { OASIS_CLIP_FRAMES = 17 };
+
 typedef struct oasis_convert_options {
     size_t size;             /* of this struct: set by oasis_convert_options_init */
     const char *transformer; /* checkpoint; NULL with `random` */
@@ -35,6 +37,12 @@ typedef struct oasis_convert_options {
     double timestep;         /* 0 to 1000; sigma is a thousandth of it */
     const char *name;        /* of the model, or NULL: made of the checkpoint's size */
     const char *license;     /* or NULL: "Apache-2.0", that of Wan2.1's weights; for random weights "CC0-1.0" */
+    /*
+     * Clips of good pictures, from which lq_proj is fitted to the autoencoder's encoder: gives clip `index` as up to
+     * OASIS_CLIP_FRAMES frames of one size (4n+1 of them are used), which the converter frees; *count 0 ends the list.
+     * NULL: lq_proj is random.
+     */
+    oasis_status (*clip)(void *user, int index, oasis_frame *frames, int *count, oasis_message *message);
     bool (*progress)(void *user, double done); /* 0 to 1; false stops with OASIS_E_CANCELLED; may be NULL */
     void *user;
 } oasis_convert_options;
@@ -50,6 +58,7 @@ typedef struct oasis_convert_report {
     int tensors;
     int num_layers, num_heads, dim, ffn_dim;
     char text[16]; /* "constant" or "prompt" */
+    double explained[16]; /* with clips: the share of each latent channel's variance that lq_proj explains */
 } oasis_convert_report;
 
 /*
