@@ -11,6 +11,7 @@
     X(bench)                                                                                                           \
     X(convert)                                                                                                         \
     X(train)                                                                                                           \
+    X(profile)                                                                                                         \
     X(info)                                                                                                            \
     X(version)                                                                                                         \
     X(help)                                                                                                            \

@@ -150,6 +150,56 @@ OASIS_API const char *oasis_trainer_message(const oasis_trainer *trainer);
 OASIS_API oasis_status oasis_trainer_save(oasis_trainer *trainer);
 OASIS_API void oasis_trainer_close(oasis_trainer **trainer);
 
+/* ---- head profiling ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Which heads of a model look near, and which far.  For a head and a query i, with attention p over all keys, the mass
+ * m_S of a set S of keys near by says how much is lost when the head sees S alone: KL(p^S || p) = -ln m_S, which is the
+ * difference of two log-sum-exps.  Its mean over queries and clips, D_S, is measured for the query's own frame (intra)
+ * and for a window; then heads are dealt out (doc/formulas.md, "Routing").
+ */
+typedef struct oasis_profile_options {
+    size_t size;    /* set by oasis_profile_options_init */
+    int mode;       /* 0 = ratio: counts in each layer; 1 = budget: counts over all layers; 2 = threshold */
+    double global, intra, window; /* shares of the heads (ratio, budget); least mean mass of intra and window (threshold) */
+    int queries;    /* drawn for each clip and layer */
+    int64_t seed;
+    int threads;
+    int width, height; /* of the upscaled picture that is looked at: its middle, multiples of 16 */
+} oasis_profile_options;
+
+OASIS_API void oasis_profile_options_init(oasis_profile_options *options);
+OASIS_API const oasis_option *oasis_profile_option_rows(void);
+
+typedef struct oasis_profiler oasis_profiler;
+
+/* Opens the model by its path.  Fails as oasis_model_open does, and with OASIS_E_ARGUMENT (shares that cannot be). */
+OASIS_API oasis_status oasis_profiler_open(oasis_profiler **profiler, const char *model,
+                                           const oasis_profile_options *options, oasis_message *message);
+
+/* Measures one clip: n frames (4k+1 of them are used) of low quality, enlarged by `scale`. */
+OASIS_API oasis_status oasis_profiler_add(oasis_profiler *profiler, const oasis_frame *frames, int n, double scale,
+                                          oasis_message *message);
+
+typedef struct oasis_head_profile {
+    double intra, window;       /* D of the own frame and of the window, natural logarithms */
+    double sd_intra, sd_window; /* over clips */
+    char kind;                  /* 'g', 'i' or 'w': what the head becomes */
+} oasis_head_profile;
+
+/*
+ * Deals out the heads from what was measured.  heads [layers * heads], may be NULL.
+ *   stability  share of the heads that get the same kind from the odd clips alone as from the even ones; below 0 for one clip
+ */
+OASIS_API oasis_status oasis_profiler_assign(oasis_profiler *profiler, oasis_head_profile *heads, double *stability,
+                                             oasis_message *message);
+OASIS_API void oasis_profiler_size(const oasis_profiler *profiler, int *layers, int *heads, int *clips);
+
+/* Writes the model with the new routing and what was measured; and a drawing (SVG): heads by layers, coloured by kind. */
+OASIS_API oasis_status oasis_profiler_write(const oasis_profiler *profiler, const char *path, oasis_message *message);
+OASIS_API oasis_status oasis_profiler_plot(const oasis_profiler *profiler, const char *path, oasis_message *message);
+OASIS_API void oasis_profiler_close(oasis_profiler **profiler);
+
 #ifdef __cplusplus
 }
 #endif
