@@ -42,7 +42,7 @@ struct oasis_upscaler {
     oas_resizer *resizer, *alpha_resizer;
     oas_scene *scenes;
     oas_resize_spec resize_spec;
-    volatile bool cancelled;
+    atomic_bool cancelled; /* lock-free, so that a signal handler may set it */
     oasis_status status; /* sticky after an error */
     oasis_message message;
 
@@ -590,7 +590,7 @@ static oasis_status advance(oasis_upscaler *u)
 oasis_status oasis_upscaler_receive(oasis_upscaler *u, oasis_frame *frame)
 {
     while (u->status >= 0 && u->ready_count == 0) {
-        oasis_status s = u->cancelled ? oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled") : advance(u);
+        oasis_status s = atomic_load(&u->cancelled) ? oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled") : advance(u);
         if (s < 0)
             u->status = s;
         else if (s != OASIS_OK)
@@ -612,7 +612,7 @@ const char *oasis_upscaler_message(const oasis_upscaler *u)
 
 void oasis_upscaler_cancel(oasis_upscaler *u)
 {
-    u->cancelled = true;
+    atomic_store(&u->cancelled, true);
 }
 
 void oasis_upscaler_calibrate(oasis_upscaler *u)

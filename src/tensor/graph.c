@@ -190,7 +190,7 @@ tensor *oas_apply(graph *g, const op *o, tensor *const *in, const void *param, s
 {
     if (g->status != OASIS_OK)
         return NULL;
-    if (g->cancel && *g->cancel)
+    if (g->cancel && atomic_load_explicit(g->cancel, memory_order_relaxed))
         return oas_graph_fail(g, OASIS_E_CANCELLED, "cancelled");
     node local = {.op = o};
     for (int i = 0; i < o->n_in; i++) {

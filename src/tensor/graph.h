@@ -24,6 +24,8 @@
 #include "base/threads.h"
 #include "tensor/tensor.h"
 
+#include <stdatomic.h>
+
 typedef enum oas_backend {
     OAS_REF,  /* plain C on floats: the definition, never missing */
     OAS_CPU,  /* fast; falls back to OAS_REF where NULL */
@@ -117,7 +119,7 @@ struct graph {
     /* Called after each op with its output, for golden tests and --dump; may be NULL. */
     void (*watch)(void *user, const node *n);
     void *watch_user;
-    volatile const bool *cancel; /* set by another thread: builders fail with OASIS_E_CANCELLED; may be NULL */
+    const atomic_bool *cancel; /* set by another thread: builders fail with OASIS_E_CANCELLED; may be NULL */
 };
 
 /* Fails the graph (only the first failure is kept); returns NULL so that builders can say `return oas_graph_fail(...)`. */
