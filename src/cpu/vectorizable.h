@@ -13,7 +13,7 @@ static inline float exp_of(float x)
 {
     float clamped = x < -87.f ? -87.f : x > 87.f ? 87.f : x;
     float n = clamped * 1.44269504f + 12582912.f; /* adding 1.5 * 2^23 rounds to a whole number */
-    int32_t bits;
+    uint32_t bits; /* unsigned: a NaN gives any bits, which must wrap */
     memcpy(&bits, &n, sizeof bits);
     n -= 12582912.f;
     float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -24,7 +24,7 @@ static inline float exp_of(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.f;
-    int32_t scale_bits = (bits - 0x4B400000 + 127) << 23;
+    uint32_t scale_bits = (bits - 0x4B400000u + 127u) << 23;
     float scale;
     memcpy(&scale, &scale_bits, sizeof scale);
     return p * scale;

@@ -98,7 +98,8 @@ static oasis_status linear_ref_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
-enum { DENSE_LEAST_ROWS = 128, DENSE_MOST_ROWS = 1024 };
+/* Every slab reads the whole weight; one that does not fit into a core's cache wants longer slabs. */
+enum { DENSE_LEAST_ROWS = 128, DENSE_LEAST_ROWS_LARGE = 512, DENSE_MOST_ROWS = 1024, LARGE_WEIGHT = 4 << 20 };
 
 /* The job of the whole slabs (NULL when there is none) and that of the last one. */
 struct dense_jobs {
@@ -118,7 +119,8 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
                       .residual = n->in[3] != NULL,
                       .in = oas_last(n->in[0], 0),
                       .out = oas_last(n->out, 0)};
-    *j = (struct dense_jobs){.slab = oas_slab_rows(rows, DENSE_LEAST_ROWS, DENSE_MOST_ROWS)};
+    int64_t least = oas_count(&n->in[1]->shape) > LARGE_WEIGHT ? DENSE_LEAST_ROWS_LARGE : DENSE_LEAST_ROWS;
+    *j = (struct dense_jobs){.slab = oas_slab_rows(rows, least, DENSE_MOST_ROWS)};
     j->slabs = (rows + j->slab - 1) / j->slab;
     spec.rows = rows - (j->slabs - 1) * j->slab;
     j->last = oas_dnnl_job(g->device->dnnl, &spec, g);
