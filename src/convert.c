@@ -232,7 +232,7 @@ static oasis_status give_piece(void *user, size_t index, size_t offset, void *to
     return OASIS_OK;
 }
 
-/* Adds {"file": ..., "sha256": ...} of an input. */
+/* Adds {"file": ..., "sha256": ...}; path NULL: nothing. */
 static oasis_status add_source(conversion *c, text_buffer *text, const char *path)
 {
     char hex[65];
@@ -246,15 +246,26 @@ static oasis_status add_source(conversion *c, text_buffer *text, const char *pat
     return OASIS_OK;
 }
 
+/* The same of a checkpoint and of the files that it consists of. */
+static oasis_status add_checkpoint(conversion *c, text_buffer *text, const checkpoint *from)
+{
+    if (!from->file)
+        return OASIS_OK;
+    OAS_TRY(add_source(c, text, oas_weight_file_path(from->file)));
+    for (size_t i = 0; oas_weight_file_part(from->file, i); i++)
+        OAS_TRY(add_source(c, text, oas_weight_file_path(oas_weight_file_part(from->file, i))));
+    return OASIS_OK;
+}
+
 static oasis_status list_sources(conversion *c, text_buffer *text)
 {
     const oasis_convert_options *o = c->options;
     if (o->random) {
         oas_text_add(text, "[{\"random\":\"%s\",\"seed\":%lld}", o->random, (long long)o->seed);
     } else {
-        OAS_TRY(add_source(c, text, o->transformer));
-        OAS_TRY(add_source(c, text, o->autoencoder));
-        OAS_TRY(add_source(c, text, o->prompt));
+        OAS_TRY(add_checkpoint(c, text, &c->transformer));
+        OAS_TRY(add_checkpoint(c, text, &c->autoencoder));
+        OAS_TRY(add_checkpoint(c, text, &c->prompt));
         OAS_TRY(add_source(c, text, o->routing));
     }
     oas_text_add(text, "]");

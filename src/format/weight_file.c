@@ -275,6 +275,14 @@ const char *oas_weight_file_format(const weight_file *w)
     return w->format;
 }
 
+const weight_file *oas_weight_file_part(const weight_file *w, size_t index)
+{
+    const family *f = w->parts;
+    while (f && index-- > 0)
+        f = f->next;
+    return f ? f->file : NULL;
+}
+
 size_t oas_weight_file_count(const weight_file *w)
 {
     return w->count;

@@ -35,6 +35,9 @@ const char *oas_weight_file_path(const weight_file *w);
 const char *
 oas_weight_file_format(const weight_file *w); /* "safetensors", "safetensors, sharded", "PyTorch zip", "GGUF" */
 
+/* The files that an index names, from 0 on; NULL beyond the last, and for a file that is no index. */
+const weight_file *oas_weight_file_part(const weight_file *w, size_t index);
+
 /* Tensors, in the order of the file. */
 size_t oas_weight_file_count(const weight_file *w);
 const stored *oas_weight_file_at(const weight_file *w, size_t index);

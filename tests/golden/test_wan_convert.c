@@ -161,6 +161,50 @@ static void test_diffusers(void **state)
     convert_and_compare(true);
 }
 
+/* Every second tensor in another file, and an index of both; the digests of all three are recorded. */
+static void test_sharded(void **state)
+{
+    (void)state;
+    oasis_message why = {""};
+    oasis_convert_options o = usual();
+    char part[2][96], index[96];
+    weight_file *file = NULL;
+    stored entry[2][256];
+    size_t count[2] = {0, 0};
+    snprintf(index, sizeof index, "%s/dit.safetensors.index.json", folder);
+    write_checkpoint(DATA "wan-dit-tiny-routed.safetensors", checkpoint, (change){0});
+    write_checkpoint(DATA "wan-vae-tiny.safetensors", autoencoder, (change){0});
+    assert_int_equal(oas_weight_file_open(&file, checkpoint, &why), OASIS_OK);
+    FILE *json = fopen(index, "w");
+    assert_non_null(json);
+    fputs("{\"weight_map\":{", json);
+    for (size_t i = 0; i < oas_weight_file_count(file); i++) {
+        const stored *t = oas_weight_file_at(file, i);
+        entry[i % 2][count[i % 2]++] = *t;
+        fprintf(json, "%s\"%s\":\"part%zu.safetensors\"", i ? "," : "", t->name, i % 2);
+    }
+    fputs("}}", json);
+    fclose(json);
+    for (int i = 0; i < 2; i++) {
+        safetensors_file out = {.entry = entry[i], .count = count[i]};
+        snprintf(part[i], sizeof part[i], "%s/part%d.safetensors", folder, i);
+        assert_int_equal(oas_safetensors_write(part[i], &out, &why), OASIS_OK);
+    }
+    oas_weight_file_close(&file);
+    o.transformer = index;
+    if (oasis_convert(output, &o, NULL, &why) < 0)
+        fail_msg("%s", why.text);
+    assert_true(worst_of_model(output) < TOLERANCE);
+    assert_int_equal(oas_weight_file_open(&file, output, &why), OASIS_OK);
+    const char *sources = oas_weight_file_note(file, "sources");
+    assert_true(strstr(sources, "index.json") && strstr(sources, "part0") && strstr(sources, "part1") &&
+                strstr(sources, "vae"));
+    oas_weight_file_close(&file);
+    unlink(index);
+    unlink(part[0]);
+    unlink(part[1]);
+}
+
 /* bf16 halves the matrices; the file still computes the same but for rounding. */
 static void test_bf16(void **state)
 {
@@ -356,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_original),   cmocka_unit_test(test_diffusers), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_sharded),
         cmocka_unit_test(test_prompt),     cmocka_unit_test(test_accounting), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_clips),
     };
