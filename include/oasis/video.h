@@ -82,7 +82,7 @@ typedef struct oasis_writer_options {
     oasis_text_list extra;   /* "key=value" handed to the encoder */
     bool audio;              /* copy the other streams, chapters, attachments; default true */
     bool overwrite;          /* replace an existing file; default false: refused */
-    int threads;             /* of the encoder; default 2, fixed so that the bits do not depend on the machine */
+    int threads;             /* of the encoder; default 1: with more, x264 was seen to give other bytes now and then */
 } oasis_writer_options;
 
 OASIS_API void oasis_writer_options_init(oasis_writer_options *options);

@@ -13,7 +13,7 @@
 
 void oasis_writer_options_init(oasis_writer_options *options)
 {
-    *options = (oasis_writer_options){.size = sizeof *options, .crf = -1, .audio = true, .threads = 2};
+    *options = (oasis_writer_options){.size = sizeof *options, .crf = -1, .audio = true, .threads = 1};
 }
 
 void oas_writer_add_note(oasis_writer *w, const char *note)
