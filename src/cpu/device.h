@@ -7,6 +7,7 @@
 
 #include "base/threads.h"
 #include "cpu/level.h"
+#include "cuda/cuda.h"
 #include "tensor/graph.h"
 
 typedef struct dnnl_cache dnnl_cache; /* cpu/dnnl.c */
@@ -15,6 +16,7 @@ struct device {
     oas_pool *pool;
     oas_cpu_level level;
     dnnl_cache *dnnl;
+    oas_cuda *cuda; /* NULL: the CPU alone */
 };
 
 /*

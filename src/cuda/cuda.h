@@ -1,0 +1,88 @@
+/*
+ * A GPU as a device: one stream, its memory, and the kernels and libraries by family.  An upscaler or a trainer owns one;
+ * ops reach it through graph.device->cuda and hand plain arrays to the tables below.
+ *
+ * The build option OASIS_CUDA decides what stands behind oas_cuda_new: kernels by nvcc, or (absent.c) a refusal.  Nothing
+ * else in the library asks how it was built.
+ *
+ * All functions of the tables only put work on the stream and return; none waits, allocates or reads results on the host,
+ * so that a run of ops can be captured as one CUDA graph.  They give OASIS_OK, or OASIS_E_DEVICE when a launch was refused.
+ * Every result is the same bits for the same input: sums have a fixed order, and nothing is added atomically.
+ */
+#ifndef OAS_CUDA_CUDA_H
+#define OAS_CUDA_CUDA_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct oas_cuda oas_cuda;
+
+/* An array on the GPU and its type: 0 float, 1 bf16 (as oas_dtype). */
+typedef struct cuda_array {
+    void *data;
+    int32_t dtype;
+} cuda_array;
+
+struct cuda_passes;    /* cuda/passes.h: norms, elementwise, sums over rows, the optimiser */
+struct cuda_layout;    /* cuda/layout.h: space to depth and back, channels, frames */
+struct cuda_losses;    /* cuda/losses.h */
+struct cuda_attention; /* cuda/attention.h */
+struct cuda_dense;     /* cuda/dense.h: products, by cuBLASLt */
+struct cuda_conv;      /* cuda/conv.h: convolution, by cuDNN */
+
+typedef struct cuda_tables {
+    const struct cuda_passes *passes;
+    const struct cuda_layout *layout;
+    const struct cuda_losses *losses;
+    const struct cuda_attention *attention;
+    const struct cuda_dense *dense;
+    const struct cuda_conv *conv;
+} cuda_tables;
+
+struct oas_cuda {
+    void *stream;        /* a cudaStream_t */
+    cuda_tables tables;
+    int index;           /* of the GPU */
+    int processors;      /* streaming multiprocessors */
+    void *dense, *conv;  /* what the libraries keep: handles, plans */
+};
+
+/*
+ * Opens GPU `index` (from 0 on).  Fails with OASIS_E_DEVICE and a sentence: built without CUDA, no driver, no such GPU,
+ * too old a GPU (below compute capability 8.0).
+ */
+oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message);
+void oas_cuda_free(oas_cuda **c);
+
+/* How many GPUs there are: 0 without CUDA or without a driver. */
+int oas_cuda_count(void);
+
+/* Memory of the GPU, not cleared; NULL when there is not so much. */
+void *oas_cuda_alloc(oas_cuda *c, size_t bytes);
+void oas_cuda_release(oas_cuda *c, void *block);
+void oas_cuda_memory(const oas_cuda *c, size_t *free_bytes, size_t *total_bytes);
+
+/* Host memory that copies run from and to beside the computation; NULL when memory is short. */
+void *oas_cuda_host_alloc(oas_cuda *c, size_t bytes);
+void oas_cuda_host_release(oas_cuda *c, void *block);
+
+/* Copies in stream order.  Uploads from and downloads to plain memory wait until they are done. */
+oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes);
+oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes);
+oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes);
+oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes);
+
+/* Waits for the stream; fails with what went wrong since. */
+oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
