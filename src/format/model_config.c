@@ -8,9 +8,10 @@
 #include <string.h>
 
 static const char *const text_names[OAS_TEXT_MODES] = {"none", "constant", "prompt"};
-static const char *const decoder_names[OAS_DECODERS] = {"none", "tiny-conditional", "taehv", "wan-vae"};
+static const char *const decoder_names[OAS_DECODERS] = {"none", "tiny-conditional", "taehv", "wan-vae",
+                                                        "quarter-conditional"};
 static const char *const upscale_names[OAS_UPSCALES] = {"bicubic", "bilinear"};
-static const int decoder_widths[OAS_DECODERS] = {0, 4, 4, 1};
+static const int decoder_widths[OAS_DECODERS] = {0, 4, 4, 1, 3};
 
 static const int patch_size[3] = {1, 2, 2}, unshuffle[3] = {4, 8, 8};
 enum { MAX_WIDTH = 4096, MAX_HEAD_DIM = 512, MAX_FRAMES = 4097, MAX_SIDE = 16384, SIDE_STEP = 16 };

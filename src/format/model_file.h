@@ -22,10 +22,11 @@ typedef enum model_text {
 } model_text;
 
 typedef enum model_decoder {
-    OAS_DECODER_NONE,             /* none in the file: one must be given */
-    OAS_DECODER_TINY_CONDITIONAL, /* ours, sees the upscaled frames; 4 widths: latent, 1/8, 1/4, 1/2 */
-    OAS_DECODER_TAEHV,            /* 4 widths, from the latent's resolution to the frame's */
-    OAS_DECODER_WAN_VAE,          /* 1 width: that at full resolution (96) */
+    OAS_DECODER_NONE,                /* none in the file: one must be given */
+    OAS_DECODER_TINY_CONDITIONAL,    /* ours, sees the upscaled frames; 4 widths: latent, 1/8, 1/4, 1/2 */
+    OAS_DECODER_TAEHV,               /* 4 widths, from the latent's resolution to the frame's */
+    OAS_DECODER_WAN_VAE,             /* 1 width: that at full resolution (96) */
+    OAS_DECODER_QUARTER_CONDITIONAL, /* ours, sees the upscaled frames; 3 widths: latent, 1/8, 1/4 */
     OAS_DECODERS
 } model_decoder;
 

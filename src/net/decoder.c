@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-extern const decoder_kind oas_decoder_tiny_conditional, oas_decoder_wan_vae, oas_decoder_taehv;
+extern const decoder_kind oas_decoder_tiny_conditional, oas_decoder_quarter_conditional, oas_decoder_wan_vae,
+    oas_decoder_taehv;
 
 /* ---- no decoder: a transformer on its own ------------------------------------------------------------------------------ */
 
@@ -29,7 +30,8 @@ static const decoder_kind no_decoder = {.name = "none", .bind = none_bind, .free
 
 /* ---- the list ------------------------------------------------------------------------------------------------------------ */
 
-static const decoder_kind *const kinds[] = {&no_decoder, &oas_decoder_tiny_conditional, &oas_decoder_wan_vae, &oas_decoder_taehv};
+static const decoder_kind *const kinds[] = {&no_decoder, &oas_decoder_tiny_conditional,
+                                            &oas_decoder_quarter_conditional, &oas_decoder_wan_vae, &oas_decoder_taehv};
 
 const decoder_kind *oas_decoder_find(const char *name)
 {
@@ -41,7 +43,7 @@ const decoder_kind *oas_decoder_find(const char *name)
 
 const char *oas_decoder_names(void)
 {
-    return "tiny-conditional, wan-vae, taehv";
+    return "tiny-conditional, quarter-conditional, wan-vae, taehv";
 }
 
 /* Storage of the memory, made at its first use. */
@@ -125,6 +127,22 @@ tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int
     }
     oas_state_remember(g, state, i, x, frames);
     return last;
+}
+
+tensor *oas_state_residual(graph *g, const residual *r, decoder_state *state, int i, tensor *x)
+{
+    return oas_residual(g, r, oas_state_exchange(g, state, i, x, 1), x);
+}
+
+tensor *oas_unshuffle(graph *g, tensor *pixels, int factor)
+{
+    return oas_space_to_depth(g, pixels, (block_factor){1, factor, factor}, OAS_CHANNEL_SLOW, 0, g->compute);
+}
+
+tensor *oas_enlarge_twice(graph *g, tensor *x, const linear *up)
+{
+    return oas_depth_to_space(g, oas_linear(g, x, up, OAS_LINEAR, NULL, g->compute), (block_factor){1, 2, 2},
+                              OAS_CHANNEL_SLOW, 0, NULL, g->compute);
 }
 
 void oas_state_restart(decoder_state *state)

@@ -13,8 +13,7 @@
 #ifndef OAS_NET_DECODER_H
 #define OAS_NET_DECODER_H
 
-#include "net/parameters.h"
-#include "tensor/ops.h"
+#include "net/residual.h"
 
 enum { OAS_MAX_MEMORIES = 40, OAS_MAX_DECODER_WIDTHS = 8 };
 
@@ -78,6 +77,15 @@ tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int
 tensor *oas_state_history(graph *g, decoder_state *state, int i, const tensor *x, int frames);
 void oas_state_remember(graph *g, decoder_state *state, int i, const tensor *x, int frames);
 void oas_state_clear(graph *g, decoder_state *state, int i, const tensor *x, int frames);
+
+/* Mem of net/residual.h, whose frame before x is memory `i` of the state. */
+tensor *oas_state_residual(graph *g, const residual *r, decoder_state *state, int i, tensor *x);
+
+/* Blocks of factor x factor pixels as channels (PyTorch's order), compute type. */
+tensor *oas_unshuffle(graph *g, tensor *pixels, int factor);
+
+/* Twice as wide and high: a product to 4 times the channels, and a pixel shuffle. */
+tensor *oas_enlarge_twice(graph *g, tensor *x, const linear *up);
 
 /* ---- for their users -------------------------------------------------------------------------------------------------- */
 

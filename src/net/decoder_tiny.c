@@ -65,42 +65,24 @@ static void *tiny_bind(const decoder_config *config, parameter_set *w)
     return d;
 }
 
-/* Res, or with a memory (index in the state, from 0 on) Mem. */
-static tensor *apply_residual(graph *g, const residual *r, decoder_state *state, int memory, tensor *x)
-{
-    return oas_residual(g, r, memory >= 0 ? oas_state_exchange(g, state, memory, x, 1) : NULL, x);
-}
-
-static tensor *unshuffled(graph *g, tensor *pixels, int factor)
-{
-    return oas_space_to_depth(g, pixels, (block_factor){1, factor, factor}, OAS_CHANNEL_SLOW, 0, g->compute);
-}
-
-/* Twice as large: a product to 4 times the channels, and a pixel shuffle. */
-static tensor *enlarge(graph *g, tensor *x, const linear *up)
-{
-    return oas_depth_to_space(g, oas_linear(g, x, up, OAS_LINEAR, NULL, g->compute), (block_factor){1, 2, 2},
-                              OAS_CHANNEL_SLOW, 0, NULL, g->compute);
-}
-
 static tensor *tiny_decode(graph *g, const void *net, decoder_state *state, tensor *z, tensor *pixels)
 {
-    enum { NO_MEMORY = -1, MEMORY_Z0, MEMORY_Z1, MEMORY_8, MEMORY_4 };
+    enum { MEMORY_Z0, MEMORY_Z1, MEMORY_8, MEMORY_4 };
     const tiny *d = net;
     bool first = !state || !state->started;
     tensor *x = oas_conv(g, oas_cast(g, z, g->compute), &d->conv_in, NULL, OAS_LINEAR, NULL);
-    x = apply_residual(g, &d->mem_z[0], state, MEMORY_Z0, x);
-    x = apply_residual(g, &d->mem_z[1], state, MEMORY_Z1, x);
+    x = oas_state_residual(g, &d->mem_z[0], state, MEMORY_Z0, x);
+    x = oas_state_residual(g, &d->mem_z[1], state, MEMORY_Z1, x);
     x = oas_linear(g, oas_activate(g, x, OAS_SILU), &d->grow, OAS_LINEAR, NULL, g->compute);
     x = oas_depth_to_space(g, x, (block_factor){FRAMES_PER_LATENT, 1, 1}, OAS_CHANNEL_FAST,
                            first ? FRAMES_PER_LATENT - 1 : 0, NULL, g->compute);
-    x = oas_linear(g, unshuffled(g, pixels, 8), &d->skip8, OAS_LINEAR, x, g->compute);
-    x = apply_residual(g, &d->mem8, state, MEMORY_8, x);
-    x = oas_conv(g, unshuffled(g, pixels, 4), &d->skip4, NULL, OAS_LINEAR, enlarge(g, x, &d->up4));
-    x = apply_residual(g, &d->res4, NULL, NO_MEMORY, x);
-    x = apply_residual(g, &d->mem4, state, MEMORY_4, x);
-    x = oas_conv(g, unshuffled(g, pixels, 2), &d->skip2, NULL, OAS_LINEAR, enlarge(g, x, &d->up2));
-    x = apply_residual(g, &d->res2, NULL, NO_MEMORY, x);
+    x = oas_linear(g, oas_unshuffle(g, pixels, 8), &d->skip8, OAS_LINEAR, x, g->compute);
+    x = oas_state_residual(g, &d->mem8, state, MEMORY_8, x);
+    x = oas_conv(g, oas_unshuffle(g, pixels, 4), &d->skip4, NULL, OAS_LINEAR, oas_enlarge_twice(g, x, &d->up4));
+    x = oas_residual(g, &d->res4, NULL, x);
+    x = oas_state_residual(g, &d->mem4, state, MEMORY_4, x);
+    x = oas_conv(g, oas_unshuffle(g, pixels, 2), &d->skip2, NULL, OAS_LINEAR, oas_enlarge_twice(g, x, &d->up2));
+    x = oas_residual(g, &d->res2, NULL, x);
     x = oas_conv(g, x, &d->conv_out, NULL, OAS_LINEAR, NULL);
     if (state && g->status == OASIS_OK)
         state->started = true;

@@ -24,15 +24,16 @@ static oasis_status describe(objective *o, oasis_message *message)
 {
     const oasis_train_options *t = o->options;
     model_config *c = &o->model->file.config;
-    *c = (model_config){.latent_channels = t->latent_channels, .in_dim = t->in_dim, .dim = t->dim, .ffn_dim = t->ffn_dim};
+    *c = (model_config){
+        .latent_channels = t->latent_channels, .in_dim = t->in_dim, .dim = t->dim, .ffn_dim = t->ffn_dim};
     c->num_heads = t->heads;
     c->num_layers = t->layers;
     c->eps = 1e-6;
     c->rope_theta = 10000;
     c->sigma = t->sigma;
     c->timestep = t->timestep;
-    c->decoder = OAS_DECODER_TINY_CONDITIONAL;
-    c->decoder_widths = 4;
+    c->decoder = t->decoder_2 > 0 ? OAS_DECODER_TINY_CONDITIONAL : OAS_DECODER_QUARTER_CONDITIONAL;
+    c->decoder_widths = t->decoder_2 > 0 ? 4 : 3;
     const int widths[4] = {t->decoder_latent, t->decoder_8, t->decoder_4, t->decoder_2};
     memcpy(c->decoder_channels, widths, sizeof widths);
     memcpy(c->patch_size, ((const int[3]){1, 2, 2}), sizeof c->patch_size);
@@ -40,8 +41,10 @@ static oasis_status describe(objective *o, oasis_message *message)
     for (int i = 0; i < OAS_MODEL_MAX_LATENT; i++)
         c->latent_std[i] = 1;
     char text[OAS_MAX_HEADS + 64 * 1024];
-    size_t used = (size_t)snprintf(text, sizeof text, "oasis-routing 1\nlayers %d heads %d\nwindow 3 5 5 border truncate\n"
-                                   "mode fixed\n", t->layers, t->heads);
+    size_t used = (size_t)snprintf(text, sizeof text,
+                                   "oasis-routing 1\nlayers %d heads %d\nwindow 3 5 5 border truncate\n"
+                                   "mode fixed\n",
+                                   t->layers, t->heads);
     size_t letters = t->route ? strlen(t->route) : 0;
     for (int l = 0; l < t->layers && letters > 0; l++) {
         used += (size_t)snprintf(text + used, sizeof text - used, "route %d ", l);
@@ -51,9 +54,11 @@ static oasis_status describe(objective *o, oasis_message *message)
         text[used] = 0;
     }
     if (t->dim % t->heads != 0 || t->dim / t->heads % 2 != 0 || t->in_dim < t->latent_channels)
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "dim %d and heads %d, in-dim %d and latent-channels %d do not fit: heads have an even width, and "
-                        "latents are among the projected channels", t->dim, t->heads, t->in_dim, t->latent_channels);
+        return oas_fail(
+            message, OASIS_E_ARGUMENT,
+            "dim %d and heads %d, in-dim %d and latent-channels %d do not fit: heads have an even width, and "
+            "latents are among the projected channels",
+            t->dim, t->heads, t->in_dim, t->latent_channels);
     return oas_routing_read(&o->model->file.routing, text, used, "the key 'route'", message);
 }
 
@@ -120,7 +125,8 @@ static oasis_status fill(objective *o, const weight_file *init, const weight_fil
         bool from_coder = !found && (strncmp(p->name, "encoder.", 8) == 0 || strncmp(p->name, "decoder.", 8) == 0);
         if (from_coder)
             OAS_TRY(take_weight(p, coder, &found, message));
-        decoder_from_coder = decoder_from_coder || (from_coder && found && strcmp(p->name, "decoder.conv_in.weight") == 0);
+        decoder_from_coder =
+            decoder_from_coder || (from_coder && found && strcmp(p->name, "decoder.conv_in.weight") == 0);
         if (!found)
             oas_weights_draw(&p->tensor, p->name, o->options->seed);
     }
@@ -155,7 +161,8 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
     OAS_TRY(oas_model_bind(o->model, message));
     o->has_encoder = t->stage != OASIS_STAGE_ONE_STEP || t->latent > 0;
     if (o->has_encoder && t->stage != OASIS_STAGE_AUTOENCODER && !t->encoder)
-        return oas_fail(message, OASIS_E_ARGUMENT, "latent targets need an 'encoder': the checkpoint of an autoencoder");
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "latent targets need an 'encoder': the checkpoint of an autoencoder");
     if (o->has_encoder)
         oas_encoder_bind(&o->encoder, o->model->file.config.latent_channels, set);
     if (set->status < 0)

@@ -41,7 +41,7 @@ static const oasis_option rows[] = {
     INT("decoder-latent", decoder_latent, 1, 4096, "128", "decoder's channels at the latent grid", "Architecture, without init"),
     INT("decoder-8", decoder_8, 1, 4096, "64", "decoder's channels at 1/8", "Architecture, without init"),
     INT("decoder-4", decoder_4, 1, 4096, "48", "decoder's channels at 1/4", "Architecture, without init"),
-    INT("decoder-2", decoder_2, 1, 4096, "24", "decoder's channels at 1/2", "Architecture, without init"),
+    INT("decoder-2", decoder_2, 0, 4096, "24", "decoder's channels at 1/2; 0 = the decoder that ends at 1/4", "Architecture, without init"),
     TEXT("route", route, "LETTERS", "giww", "kinds of the heads of every layer, repeated: g, i, w", "Architecture, without init"),
     FLAG("time-embedding", time_embedding, "false", "with Wan's time embedding, as diffusion needs it", "Architecture, without init"),
     NUMBER("sigma", sigma, 0, 1, "0.4", "size of the one step", "Architecture, without init"),
