@@ -52,11 +52,11 @@ wan_attention oas_wan_bind_attention(parameter_set *w, int c, const char *name)
     return a;
 }
 
-tensor *oas_wan_conv(wan_walk *walk, tensor *x, const conv *layer, tensor *residual)
+tensor *oas_wan_conv(wan_walk *walk, tensor *x, const conv *layer, tensor *add)
 {
     int memory = walk->next++;
     tensor *history = oas_state_history(walk->g, walk->state, memory, x, OAS_WAN_TEMPORAL);
-    tensor *y = oas_conv(walk->g, x, layer, history, OAS_LINEAR, residual);
+    tensor *y = oas_conv(walk->g, x, layer, history, OAS_LINEAR, add);
     oas_state_remember(walk->g, walk->state, memory, x, OAS_WAN_TEMPORAL);
     return y;
 }
