@@ -63,6 +63,11 @@ typedef struct oasis_train_options {
     /* Losses: weights. */
     double charbonnier, charbonnier_eps, mse, spectrum, motion, gradient, latent, prior;
     int spectrum_block, gradient_levels;
+    /* Adversarial training. */
+    double adversarial, feature_matching, r1, r1_noise, discriminator_rate;
+    int adversarial_kind; /* 0 = hinge, 1 = relativistic */
+    int discriminator_width;
+    int64_t adversarial_start, adversarial_ramp;
     /* Degradations over time. */
     int64_t consistent_steps, ramp_steps;
     double temporal_step;
@@ -109,11 +114,11 @@ typedef oasis_status oasis_clip_fn(void *user, const oasis_clip_request *request
 
 /* ---- training ----------------------------------------------------------------------------------------------------- */
 
-enum { OASIS_MAX_TERMS = 10 };
+enum { OASIS_MAX_TERMS = 24 };
 
 typedef struct oasis_train_report {
     int64_t step, steps;   /* done, in all */
-    double loss;           /* mean over the batch, weighted sum of the terms */
+    double loss;           /* mean over the batch, weighted sum of the terms but "discriminator..." */
     int n_terms;
     const char *term[OASIS_MAX_TERMS];
     double value[OASIS_MAX_TERMS]; /* weighted */

@@ -7,10 +7,9 @@
  *   loss_motion        |(y' - y) - (t' - t)| of neighbouring frames y, y'
  *   loss_spectrum      | |F y| - |F t| | of the Fourier transforms F of square blocks, scaled to keep the norm
  *   loss_gradient      |d'| of the differences d' of neighbouring pixels of y-t, at full, half, quarter... resolution
- *
- * keep: the derivative of the result for every value of y, written by forward, so that backward is one product.
  */
-#include "ops/op.h"
+#include "ops/loss.h"
+
 #include "tensor/sampler.h"
 
 #include <math.h>
@@ -18,23 +17,6 @@
 
 extern const op oas_op_loss_charbonnier, oas_op_loss_mse, oas_op_loss_motion, oas_op_loss_spectrum,
     oas_op_loss_gradient;
-
-struct loss_param {
-    float weight, eps;
-    int32_t block, shift_y, shift_x, levels;
-};
-
-/* One loss at work: every slab gives its sum, and where `derivative` is there, writes that of its own values. */
-struct loss_task {
-    const node *n;
-    const struct loss_param *p;
-    const float *y, *t;
-    float *derivative;
-    double *sums;  /* one per slab */
-    float *scratch;
-    int64_t scratch_each; /* floats per worker */
-    double (*part)(const struct loss_task *task, int64_t slab, float *scratch);
-};
 
 static tensor *apply_loss(graph *g, const op *o, tensor *y, tensor *t, const struct loss_param *p)
 {
@@ -54,7 +36,7 @@ static bool loss_shape(graph *g, node *n)
     return true;
 }
 
-static size_t loss_keep(const node *n)
+size_t oas_loss_keep(const node *n)
 {
     return oas_bytes(n->in[0]);
 }
@@ -65,9 +47,7 @@ static void loss_slab(void *arg, int64_t slab, int worker)
     task->sums[slab] = task->part(task, slab, task->scratch + worker * task->scratch_each);
 }
 
-/* Runs the slabs and adds their sums in order. */
-static oasis_status run_loss(graph *g, const node *n, int64_t slabs, size_t scratch_each,
-                             double (*part)(const struct loss_task *, int64_t, float *))
+oasis_status oas_loss_run(graph *g, const node *n, int64_t slabs, size_t scratch_each, oas_loss_part *part)
 {
     scratch_each = (scratch_each + 15) / 16 * 16;
     struct loss_task task = {.n = n, .p = OAS_PARAM(struct loss_param, n), .y = oas_f32(n->in[0]), .part = part};
@@ -88,8 +68,7 @@ static oasis_status run_loss(graph *g, const node *n, int64_t slabs, size_t scra
     return OASIS_OK;
 }
 
-/* The scratch that run_loss takes, for the plan. */
-static size_t planned_scratch(graph *g, int64_t slabs, size_t scratch_each)
+size_t oas_loss_scratch(graph *g, int64_t slabs, size_t scratch_each)
 {
     size_t workers = (size_t)oas_pool_workers(oas_graph_pool(g));
     size_t sums = ((size_t)slabs * sizeof(double) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
@@ -120,7 +99,7 @@ static int64_t value_slabs(const node *n)
     return (oas_count(&n->in[0]->shape) + LOSS_SLAB - 1) / LOSS_SLAB;
 }
 
-static oasis_status loss_backward(graph *g, const node *n)
+oasis_status oas_loss_backward(graph *g, const node *n)
 {
     if (g->planning)
         return OASIS_OK;
@@ -131,7 +110,7 @@ static oasis_status loss_backward(graph *g, const node *n)
 
 static size_t values_scratch(graph *g, const node *n)
 {
-    return planned_scratch(g, value_slabs(n), 0);
+    return oas_loss_scratch(g, value_slabs(n), 0);
 }
 
 /* ---- Charbonnier --------------------------------------------------------------------------------------------------- */
@@ -159,7 +138,7 @@ static double charbonnier_part(const struct loss_task *task, int64_t slab, float
 
 static oasis_status charbonnier_ref(graph *g, const node *n)
 {
-    return run_loss(g, n, value_slabs(n), 0, charbonnier_part);
+    return oas_loss_run(g, n, value_slabs(n), 0, charbonnier_part);
 }
 
 static bool charbonnier_sample(sampler *s, int i, node *n)
@@ -174,15 +153,10 @@ static bool charbonnier_sample(sampler *s, int i, node *n)
     return true;
 }
 
-#define LOSS_OP(shape_of, scratch_of, ref)                                                                             \
-    .stage = "losses", .n_in = 2, .shape = shape_of, .keep = loss_keep, .scratch = scratch_of, .constant = 1u << 1,    \
-    .forward = {[OAS_REF] = ref, [OAS_CPU] = ref}, .backward = {[OAS_REF] = loss_backward, [OAS_CPU] = loss_backward}, \
-    .tolerance = 1e-6f, .tolerance_bf16 = 1e-6f
-
 const op oas_op_loss_charbonnier = {
     .name = "loss_charbonnier",
     .sample = charbonnier_sample,
-    LOSS_OP(loss_shape, values_scratch, charbonnier_ref),
+    OAS_LOSS_OP(loss_shape, values_scratch, charbonnier_ref),
 };
 
 /* ---- mean square --------------------------------------------------------------------------------------------------- */
@@ -209,7 +183,7 @@ static double mse_part(const struct loss_task *task, int64_t slab, float *scratc
 
 static oasis_status mse_ref(graph *g, const node *n)
 {
-    return run_loss(g, n, value_slabs(n), 0, mse_part);
+    return oas_loss_run(g, n, value_slabs(n), 0, mse_part);
 }
 
 static bool mse_sample(sampler *s, int i, node *n)
@@ -227,7 +201,7 @@ const op oas_op_loss_mse = {
     .name = "loss_mse",
     .optional = 1u << 1,
     .sample = mse_sample,
-    LOSS_OP(loss_shape, values_scratch, mse_ref),
+    OAS_LOSS_OP(loss_shape, values_scratch, mse_ref),
 };
 
 /* ---- motion -------------------------------------------------------------------------------------------------------- */
@@ -273,12 +247,12 @@ static double motion_part(const struct loss_task *task, int64_t slab, float *scr
 
 static size_t motion_scratch(graph *g, const node *n)
 {
-    return planned_scratch(g, motion_slabs(n), 0);
+    return oas_loss_scratch(g, motion_slabs(n), 0);
 }
 
 static oasis_status motion_ref(graph *g, const node *n)
 {
-    return run_loss(g, n, motion_slabs(n), 0, motion_part);
+    return oas_loss_run(g, n, motion_slabs(n), 0, motion_part);
 }
 
 static bool motion_sample(sampler *s, int i, node *n)
@@ -295,7 +269,7 @@ static bool motion_sample(sampler *s, int i, node *n)
 const op oas_op_loss_motion = {
     .name = "loss_motion",
     .sample = motion_sample,
-    LOSS_OP(pictures_shape, motion_scratch, motion_ref),
+    OAS_LOSS_OP(pictures_shape, motion_scratch, motion_ref),
 };
 
 /* ---- spectrum ------------------------------------------------------------------------------------------------------ */
@@ -473,12 +447,12 @@ static double spectrum_part(const struct loss_task *task, int64_t slab, float *s
 
 static size_t spectrum_scratch(graph *g, const node *n)
 {
-    return planned_scratch(g, spectrum_slabs(n), spectrum_floats(n));
+    return oas_loss_scratch(g, spectrum_slabs(n), spectrum_floats(n));
 }
 
 static oasis_status spectrum_ref(graph *g, const node *n)
 {
-    return run_loss(g, n, spectrum_slabs(n), spectrum_floats(n), spectrum_part);
+    return oas_loss_run(g, n, spectrum_slabs(n), spectrum_floats(n), spectrum_part);
 }
 
 static bool spectrum_sample(sampler *s, int i, node *n)
@@ -498,7 +472,7 @@ static bool spectrum_sample(sampler *s, int i, node *n)
 const op oas_op_loss_spectrum = {
     .name = "loss_spectrum",
     .sample = spectrum_sample,
-    LOSS_OP(spectrum_shape, spectrum_scratch, spectrum_ref),
+    OAS_LOSS_OP(spectrum_shape, spectrum_scratch, spectrum_ref),
 };
 
 /* ---- gradient ------------------------------------------------------------------------------------------------------ */
@@ -599,12 +573,12 @@ static double gradient_part(const struct loss_task *task, int64_t frame, float *
 
 static size_t gradient_scratch(graph *g, const node *n)
 {
-    return planned_scratch(g, frames_of(n), gradient_floats(n));
+    return oas_loss_scratch(g, frames_of(n), gradient_floats(n));
 }
 
 static oasis_status gradient_ref(graph *g, const node *n)
 {
-    return run_loss(g, n, frames_of(n), gradient_floats(n), gradient_part);
+    return oas_loss_run(g, n, frames_of(n), gradient_floats(n), gradient_part);
 }
 
 static bool gradient_sample(sampler *s, int i, node *n)
@@ -622,5 +596,5 @@ static bool gradient_sample(sampler *s, int i, node *n)
 const op oas_op_loss_gradient = {
     .name = "loss_gradient",
     .sample = gradient_sample,
-    LOSS_OP(gradient_shape, gradient_scratch, gradient_ref),
+    OAS_LOSS_OP(gradient_shape, gradient_scratch, gradient_ref),
 };

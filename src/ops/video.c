@@ -3,13 +3,14 @@
  *   repeat_pixels  every pixel four times: [B,T,2H,2W,C]
  *   stack_frames   the last kt frames side by side in the channels, causally: [B,T,H,W,C*kt]
  *   join_frames    the frames of one after those of the other
+ *   join_channels  the channels of one after those of the other
  */
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
 #include <string.h>
 
-extern const op oas_op_repeat_pixels, oas_op_stack_frames, oas_op_join_frames;
+extern const op oas_op_repeat_pixels, oas_op_stack_frames, oas_op_join_frames, oas_op_join_channels;
 
 /* Bytes of a pixel, row, or frame. */
 static size_t part_bytes(const tensor *t, int parts)
@@ -276,6 +277,88 @@ const op oas_op_join_frames = {
     .forward = {[OAS_REF] = join_run, [OAS_CPU] = join_run},
     .backward = {[OAS_REF] = join_backward},
     .sample = join_sample,
+    .tolerance = 1e-7f,
+    .tolerance_bf16 = 1e-7f,
+};
+
+/* ---- join channels --------------------------------------------------------------------------------------------------- */
+
+tensor *oas_join_channels(graph *g, tensor *a, tensor *b)
+{
+    return oas_apply(g, &oas_op_join_channels, (tensor *[]){a, b}, "", 1);
+}
+
+static bool join_channels_shape(graph *g, node *n)
+{
+    const tensor *a = n->in[0], *b = n->in[1];
+    shape other = b->shape;
+    other.size[other.rank - 1] = oas_last(a, 0);
+    if (!oas_shape_equal(&a->shape, &other) || a->dtype != b->dtype)
+        return oas_op_refuse(g, "join_channels: %s cannot stand beside %s", oas_shape_text(&b->shape).text,
+                             oas_shape_text(&a->shape).text);
+    n->out->shape = a->shape;
+    n->out->shape.size[a->shape.rank - 1] += oas_last(b, 0);
+    n->out->dtype = a->dtype;
+    return true;
+}
+
+static void join_channels_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    (void)g;
+    size_t first = part_bytes(n->in[0], 1), second = part_bytes(n->in[1], 1);
+    char *to = (char *)n->out->data + (size_t)begin * (first + second);
+    for (int64_t i = begin; i < end; i++, to += first + second) {
+        memcpy(to, (const char *)n->in[0]->data + (size_t)i * first, first);
+        memcpy(to + first, (const char *)n->in[1]->data + (size_t)i * second, second);
+    }
+}
+
+static oasis_status join_channels_run(graph *g, const node *n)
+{
+    oas_for_stretches(g, n, oas_rows(n->out), 2 * part_bytes(n->out, 1), join_channels_stretch);
+    return OASIS_OK;
+}
+
+static void join_channels_back(const graph *g, const node *n, int64_t begin, int64_t end)
+{
+    (void)g;
+    int64_t all = oas_last(n->out, 0), first = oas_last(n->in[0], 0);
+    for (int k = 0; k < 2; k++) {
+        float *dx = oas_gradient_of(n->in[k]);
+        const float *dy = oas_gradient_of(n->out) + (k ? first : 0);
+        int64_t count = k ? all - first : first;
+        for (int64_t i = begin; dx && i < end; i++)
+            for (int64_t c = 0; c < count; c++)
+                dx[i * count + c] += dy[i * all + c];
+    }
+}
+
+/* Forward copied each value once. */
+static oasis_status join_channels_backward(graph *g, const node *n)
+{
+    if (!g->planning)
+        oas_for_stretches(g, n, oas_rows(n->out), 3 * sizeof(float) * (size_t)oas_last(n->out, 0), join_channels_back);
+    return OASIS_OK;
+}
+
+static bool join_channels_sample(sampler *s, int i, node *n)
+{
+    if (i >= 3)
+        return false;
+    int64_t rows = oas_sample_size(s, 1, 30);
+    n->in[0] = oas_sample_activation(s, OAS_SHAPE2(rows, oas_sample_size(s, 1, 20)), 1);
+    n->in[1] = oas_sample_activation(s, OAS_SHAPE2(rows, oas_sample_size(s, 1, 20)), 1);
+    return true;
+}
+
+const op oas_op_join_channels = {
+    .name = "join_channels",
+    .stage = "passes",
+    .n_in = 2,
+    .shape = join_channels_shape,
+    .forward = {[OAS_REF] = join_channels_run, [OAS_CPU] = join_channels_run},
+    .backward = {[OAS_REF] = join_channels_backward, [OAS_CPU] = join_channels_backward},
+    .sample = join_channels_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
 };

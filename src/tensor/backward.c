@@ -148,6 +148,41 @@ oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent)
     return walk(g);
 }
 
+/* ---- steps inside steps -------------------------------------------------------------------------------------------- */
+
+tensor *oas_detach(graph *g, tensor *t)
+{
+    tensor *d = t ? oas_tensor_header(g) : NULL;
+    if (!d)
+        return NULL;
+    *d = *t;
+    d->grad = d->origin = NULL;
+    d->packed = NULL; /* of a weight that moves, prepared forms would be out of date */
+    d->needs_grad = false;
+    return d;
+}
+
+aside oas_aside_begin(graph *g)
+{
+    const aside a = {g->tape, g->spares, oas_graph_mark(g)};
+    g->tape = NULL;
+    g->spares = NULL;
+    return a;
+}
+
+tensor *oas_aside_end(graph *g, const aside *a, tensor *t)
+{
+    bool recording = g->recording;
+    g->recording = false;
+    tensor *kept = oas_graph_sink(g, t, a->mark);
+    if (!t)
+        oas_arena_release(&g->memory, a->mark);
+    g->recording = recording;
+    g->tape = a->tape;
+    g->spares = a->spares;
+    return kept;
+}
+
 /* ---- checkpoints --------------------------------------------------------------------------------------------------- */
 
 struct checkpoint_param {

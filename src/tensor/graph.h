@@ -164,6 +164,22 @@ tensor *oas_graph_keep(graph *g, tensor *t, size_t mark);
  */
 oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent);
 
+/* The same values, through which no gradient passes. */
+tensor *oas_detach(graph *g, tensor *t);
+
+/*
+ * A step of its own inside another: what is recorded between oas_aside_begin and oas_aside_end has its own tape, on which
+ * oas_backward may walk; the tape from before goes on afterwards.  The end gives back all storage taken since the
+ * beginning, except for t (NULL: none), and returns t's new header.
+ */
+typedef struct aside {
+    node *tape;
+    spare *spares;
+    size_t mark;
+} aside;
+aside oas_aside_begin(graph *g);
+tensor *oas_aside_end(graph *g, const aside *a, tensor *t);
+
 /* The gradient of t: the one it has, or a new zeroed one in the arena.  NULL when the graph has failed. */
 tensor *oas_gradient(graph *g, tensor *t);
 

@@ -188,6 +188,29 @@ tensor *oas_stack_frames(graph *g, tensor *x, tensor *history, int frames);
 /* The frames of b [B,T2,H,W,C] after those of a [B,T1,H,W,C]; types equal. */
 tensor *oas_join_frames(graph *g, tensor *a, tensor *b);
 
+/* The channels of b [..., Cb] after those of a [..., Ca]; types equal. */
+tensor *oas_join_channels(graph *g, tensor *a, tensor *b);
+
+/* ---- adversarial training: ops/adversarial.c ----------------------------------------------------------------------- */
+
+/*
+ * Weight times the mean of f(sign (a - b)), [1] float; a, b of one shape, float, b NULL: 0.  It falls as sign (a - b)
+ * grows.  Both take gradients.
+ */
+typedef enum oas_score_loss {
+    OAS_SCORE_LINEAR,   /* f(t) = -t */
+    OAS_SCORE_HINGE,    /* max(0, 1 - t) */
+    OAS_SCORE_SOFTPLUS, /* ln(1 + e^-t) */
+    OAS_SCORE_LOSSES
+} oas_score_loss;
+tensor *oas_loss_score(graph *g, tensor *a, tensor *b, oas_score_loss kind, float sign, float weight);
+
+/*
+ * A weight brought to largest singular value 1 (Miyato et al. 2018):  y = w / (u^T w v), w as [out, all else].
+ *   w [out,...];  u [out], v [all else]: about its first singular vectors, which take no gradient;  all float
+ */
+tensor *oas_spectral_norm(graph *g, tensor *w, tensor *u, tensor *v);
+
 /* ---- the list ------------------------------------------------------------------------------------------------------ */
 
 /* All ops, ended by NULL (ops/ops.def). */

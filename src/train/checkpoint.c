@@ -2,7 +2,7 @@
  * Checkpoints and models as safetensors.
  *
  * A checkpoint has, for a trained weight NAME, weight.NAME, average.NAME, moment1.NAME and moment2.NAME in fp32, and for
- * the others weight.NAME; its metadata: format "oasis-checkpoint-1", config, routing, and state, a JSON object.
+ * the others weight.NAME, the same for a discriminator; its metadata: format "oasis-checkpoint-1", config, routing, and state, a JSON object.
  */
 #include "base/json.h"
 #include "base/memory.h"
@@ -54,15 +54,18 @@ static void state_text(text_buffer *text, const weights *w, const progress_state
             oas_json_add_number(text, k ? s->latent_square[i] : s->latent_mean[i]);
         }
     }
-    oas_text_add(text, "]}");
+    oas_text_add(text, "]");
+    if (o->adversary)
+        oas_text_add(text, ", \"discriminator_updates\": %lld", (long long)o->adversary->weights.updates);
+    oas_text_add(text, "}");
 }
 
 /* Entries and their names for all weights; returns how many. */
-static size_t list_entries(const objective *o, const weights *w, stored *entry, char (*name)[NAME_ROOM])
+static size_t list_entries(const parameter_set *set, const weights *w, stored *entry, char (*name)[NAME_ROOM])
 {
     size_t n = 0;
-    for (int i = 0; i < o->model->parameters.count; i++) {
-        const parameter *p = o->model->parameters.items[i];
+    for (int i = 0; i < set->count; i++) {
+        const parameter *p = set->items[i];
         const segment *s = segment_of(w, &p->tensor);
         for (int k = 0; k < (s ? KINDS : 1); k++, n++) {
             snprintf(name[n], NAME_ROOM, "%s%s", prefixes[k], p->name);
@@ -76,7 +79,8 @@ static size_t list_entries(const objective *o, const weights *w, stored *entry, 
 oasis_status oas_checkpoint_write(const char *path, const objective *o, const weights *w, const progress_state *state,
                                   oasis_message *message)
 {
-    size_t most = (size_t)o->model->parameters.count * KINDS;
+    size_t parameters = (size_t)o->model->parameters.count + (o->adversary ? (size_t)o->adversary->parameters.count : 0);
+    size_t most = parameters * KINDS;
     stored *entry = oas_alloc(most, sizeof *entry);
     char(*name)[NAME_ROOM] = oas_alloc(most, sizeof *name);
     char *config = oas_model_config_text(&o->model->file.config), *routes = oas_routing_text(&o->model->file.routing);
@@ -87,7 +91,11 @@ oasis_status oas_checkpoint_write(const char *path, const objective *o, const we
         s = oas_fail_memory(message, most * (sizeof *entry + sizeof *name), "a checkpoint's table");
     } else {
         const stored_note notes[] = {{"format", FORMAT}, {"config", config}, {"routing", routes}, {"state", text.data}};
-        const safetensors_file file = {.entry = entry, .count = list_entries(o, w, entry, name), .note = notes, .notes = 4};
+        safetensors_file file = {.entry = entry, .note = notes, .notes = 4};
+        file.count = list_entries(&o->model->parameters, w, entry, name);
+        if (o->adversary)
+            file.count += list_entries(&o->adversary->parameters, &o->adversary->weights, entry + file.count,
+                                       name + file.count);
         s = oas_safetensors_write(path, &file, message);
     }
     oas_text_free(&text);
@@ -114,6 +122,8 @@ static oasis_status read_state(const weight_file *file, weights *w, progress_sta
     state->skipped = json_integer_value(json_object_get(json, "skipped"));
     state->seconds = json_number_value(json_object_get(json, "seconds"));
     w->updates = json_integer_value(json_object_get(json, "updates"));
+    if (o->adversary)
+        o->adversary->weights.updates = json_integer_value(json_object_get(json, "discriminator_updates"));
     const json_t *mean = json_object_get(json, "latent_mean"), *square = json_object_get(json, "latent_square");
     for (size_t i = 0; i < json_array_size(mean) && i < OAS_MODEL_MAX_LATENT; i++, state->latents = (int)i) {
         state->latent_mean[i] = json_number_value(json_array_get(mean, i));
@@ -140,20 +150,38 @@ static oasis_status read_entry(const weight_file *file, const parameter *p, int 
     return OASIS_OK;
 }
 
+static oasis_status read_entries(const weight_file *file, const parameter_set *set, const weights *w, oasis_message *message)
+{
+    for (int i = 0; i < set->count; i++) {
+        const parameter *p = set->items[i];
+        const segment *g = segment_of(w, &p->tensor);
+        if (!g && p->tensor.dtype == OAS_F32)
+            OAS_TRY(read_entry(file, p, 0, p->tensor.data, message));
+        for (int k = 0; g && k < KINDS; k++)
+            OAS_TRY(read_entry(file, p, k, block_of(w, k) + g->begin, message));
+    }
+    return OASIS_OK;
+}
+
+/* A run that gets a discriminator on the way begins with a new one. */
+static bool has_discriminator(const weight_file *file)
+{
+    for (size_t i = 0; i < oas_weight_file_count(file); i++)
+        if (strncmp(oas_weight_file_at(file, i)->name, "weight.discriminator.", 21) == 0)
+            return true;
+    return false;
+}
+
 oasis_status oas_checkpoint_read(const char *path, objective *o, weights *w, progress_state *state,
                                  oasis_message *message)
 {
     weight_file *file = NULL;
     OAS_TRY(oas_safetensors_open(&file, path, message));
     oasis_status s = read_state(file, w, state, o, message);
-    for (int i = 0; i < o->model->parameters.count && s == OASIS_OK; i++) {
-        const parameter *p = o->model->parameters.items[i];
-        const segment *g = segment_of(w, &p->tensor);
-        if (!g && p->tensor.dtype == OAS_F32)
-            s = read_entry(file, p, 0, p->tensor.data, message);
-        for (int k = 0; g && k < KINDS && s == OASIS_OK; k++)
-            s = read_entry(file, p, k, block_of(w, k) + g->begin, message);
-    }
+    if (s == OASIS_OK)
+        s = read_entries(file, &o->model->parameters, w, message);
+    if (s == OASIS_OK && o->adversary && has_discriminator(file))
+        s = read_entries(file, &o->adversary->parameters, &o->adversary->weights, message);
     oas_weight_file_close(&file);
     return s == OASIS_E_FORMAT ? OASIS_E_MODEL : s;
 }

@@ -58,8 +58,10 @@ static tensor *target_latents(graph *g, objective *o, tensor *truth)
 
 /* ---- losses -------------------------------------------------------------------------------------------------------- */
 
-static void add_term(graph *g, loss_terms *t, const char *name, tensor *loss)
+void oas_add_term(graph *g, loss_terms *t, const char *name, tensor *loss)
 {
+    if (g->status < 0 || t->n == OASIS_MAX_TERMS)
+        return;
     t->name[t->n] = name;
     t->value[t->n++] = loss;
     t->total = t->total ? oas_axpy(g, t->total, 1, loss) : loss;
@@ -69,22 +71,22 @@ static void pixel_losses(graph *g, const objective *o, const pass *p, tensor *y,
 {
     const oasis_train_options *w = o->options;
     if (w->charbonnier > 0)
-        add_term(g, t, "charbonnier",
+        oas_add_term(g, t, "charbonnier",
                  oas_loss_charbonnier(g, y, truth, (float)w->charbonnier_eps, (float)w->charbonnier));
     if (w->mse > 0)
-        add_term(g, t, "mse", oas_loss_mse(g, y, truth, (float)w->mse));
+        oas_add_term(g, t, "mse", oas_loss_mse(g, y, truth, (float)w->mse));
     if (w->spectrum > 0) {
         oas_rng rng = oas_rng_at((uint64_t)w->seed, OAS_STREAM_PASS, p->number, 1);
         int b = w->spectrum_block, room_y = w->height - b + 1, room_x = w->width - b + 1;
         int y0 = oas_rng_below(&rng, b < room_y ? b : room_y), x0 = oas_rng_below(&rng, b < room_x ? b : room_x);
         if (g->planning)
             y0 = x0 = 0; /* the most blocks */
-        add_term(g, t, "spectrum", oas_loss_spectrum(g, y, truth, b, y0, x0, (float)w->spectrum));
+        oas_add_term(g, t, "spectrum", oas_loss_spectrum(g, y, truth, b, y0, x0, (float)w->spectrum));
     }
     if (w->motion > 0 && w->frames > 1)
-        add_term(g, t, "motion", oas_loss_motion(g, y, truth, (float)w->motion));
+        oas_add_term(g, t, "motion", oas_loss_motion(g, y, truth, (float)w->motion));
     if (w->gradient > 0)
-        add_term(g, t, "gradient", oas_loss_gradient(g, y, truth, w->gradient_levels, (float)w->gradient));
+        oas_add_term(g, t, "gradient", oas_loss_gradient(g, y, truth, w->gradient_levels, (float)w->gradient));
 }
 
 /* ---- stages -------------------------------------------------------------------------------------------------------- */
@@ -113,7 +115,7 @@ static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
     tensor *y = oas_decode(g, o->model, NULL, z, low);
     pixel_losses(g, o, p, y, truth, t);
     if (o->options->prior > 0)
-        add_term(g, t, "prior", oas_loss_mse(g, z, NULL, (float)o->options->prior));
+        oas_add_term(g, t, "prior", oas_loss_mse(g, z, NULL, (float)o->options->prior));
     t->latents = z;
 }
 
@@ -148,7 +150,7 @@ static void diffusion(graph *g, objective *o, const pass *p, loss_terms *t)
         return;
     o->model->dit.config.timestep = 1000 * s;
     tensor *v = oas_dit(g, &o->model->dit, noised(g, o, p, z, s, velocity));
-    add_term(g, t, "velocity", oas_loss_mse(g, v, velocity, 1));
+    oas_add_term(g, t, "velocity", oas_loss_mse(g, v, velocity, 1));
 }
 
 static void one_step(graph *g, objective *o, const pass *p, loss_terms *t)
@@ -163,8 +165,10 @@ static void one_step(graph *g, objective *o, const pass *p, loss_terms *t)
     tensor *z = oas_restore(g, o->model, oas_project(g, o->model, seen, !p->middle));
     tensor *y = oas_decode(g, o->model, NULL, z, low);
     pixel_losses(g, o, p, y, truth, t);
+    if (p->judged)
+        oas_adversary_judge(g, o, p, y, truth, low, t);
     if (target)
-        add_term(g, t, "latent", oas_loss_mse(g, z, target, (float)o->options->latent));
+        oas_add_term(g, t, "latent", oas_loss_mse(g, z, target, (float)o->options->latent));
 }
 
 bool oas_objective(graph *g, objective *o, const pass *p, loss_terms *terms)

@@ -82,6 +82,16 @@ static const oasis_option rows[] = {
     NUMBER("latent", latent, 0, 1e6, "0", "weight of the mean square of latents; needs an encoder", "Losses"),
     NUMBER("prior", prior, 0, 1e6, "1e-4", "weight of the mean square of an autoencoder's latents", "Losses"),
 
+    NUMBER("adversarial", adversarial, 0, 1e6, "0", "weight of the adversarial loss of one-step; 0 = no discriminator", "Adversary"),
+    CHOICE("adversarial-kind", adversarial_kind, "hinge|relativistic", "relativistic", "what scores are compared with: a margin, or the truth's", "Adversary"),
+    COUNT("adversarial-start", adversarial_start, 1e12, "0", "step from which the discriminator learns", "Adversary"),
+    COUNT("adversarial-ramp", adversarial_ramp, 1e12, "500", "steps after that in which its weights grow from 0", "Adversary"),
+    NUMBER("feature-matching", feature_matching, 0, 1e6, "0", "weight of the differences of the discriminator's features", "Adversary"),
+    NUMBER("r1", r1, 0, 1e6, "1", "weight of the discriminator's mean square change when noise is added", "Adversary"),
+    NUMBER("r1-noise", r1_noise, 1e-6, 1, "0.1", "deviation of that noise; pictures are -1 to 1", "Adversary"),
+    NUMBER("discriminator-rate", discriminator_rate, 0, 1, "2e-4", "learning rate of the discriminator, scheduled like rate", "Adversary"),
+    INT("discriminator-width", discriminator_width, 8, 1024, "16", "channels of its first layer", "Adversary"),
+
     COUNT("consistent-steps", consistent_steps, 1e12, "500", "steps with degradations that stay the same over a clip", "Degradations"),
     COUNT("ramp-steps", ramp_steps, 1e12, "0", "steps in which their changes over time grow", "Degradations"),
     NUMBER("temporal-step", temporal_step, 0, 100, "1", "how much they change after that; 1 = RealBasicVSR's", "Degradations"),

@@ -4,6 +4,7 @@
  *     feed       clips, ahead of time, in a thread of its own
  *     weights    master weights, gradients, moments and averages, one block each
  *     objective  the forward function of a stage, with its losses
+ *     adversary  the discriminator, its weights and its step
  *     checkpoint, history (log and page)
  *     trainer    the step that joins them
  */
@@ -13,12 +14,13 @@
 #include "base/rng.h"
 #include "cpu/device.h"
 #include "model.h"
+#include "net/discriminator.h"
 #include "net/encoder_small.h"
 
 #include <oasis/train.h>
 
 /* Streams of random numbers (base/rng.h). */
-enum { OAS_STREAM_WEIGHTS = 100, OAS_STREAM_PASS, OAS_STREAM_NOISE, OAS_STREAM_CLIPS };
+enum { OAS_STREAM_WEIGHTS = 100, OAS_STREAM_PASS, OAS_STREAM_NOISE, OAS_STREAM_CLIPS, OAS_STREAM_R1 };
 
 /* ---- feed.c ------------------------------------------------------------------------------------------------------- */
 
@@ -73,10 +75,15 @@ typedef struct weights {
     int64_t updates;
 } weights;
 
-/*
- * Moves the parameters that are trained (not frozen) into a block of floats and gives them gradients.  Values stay.
- */
-oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *options, oasis_message *message);
+/* Whether a parameter is trained. */
+typedef bool oas_trained_fn(const parameter *p, const oasis_train_options *options);
+
+/* Those of the stage that are not frozen. */
+oas_trained_fn oas_is_trained;
+
+/* Moves the parameters that are trained into a block of floats and gives them gradients.  Values stay. */
+oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *options, oas_trained_fn *trained,
+                             oasis_message *message);
 void oas_weights_free(weights *w);
 
 /* Random values for parameters that nothing else sets; depends on the seed and the name alone. */
@@ -94,6 +101,21 @@ void oas_weights_use_average(weights *w, bool average);
 /* The learning rate of a step, from 0 on. */
 double oas_learning_rate(const oasis_train_options *options, int64_t step);
 
+/* ---- adversary.c -------------------------------------------------------------------------------------------------- */
+
+/* A discriminator that learns beside the network, on the same passes. */
+typedef struct adversary {
+    parameter_set parameters;
+    discriminator net;
+    weights weights;
+} adversary;
+
+oasis_status oas_adversary_new(adversary *a, const oasis_train_options *options, oasis_message *message);
+void oas_adversary_free(adversary *a);
+
+/* One AdamW step with gradients times `factor`, then one of the power iterations behind the spectral norms. */
+void oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
+
 /* ---- objective.c -------------------------------------------------------------------------------------------------- */
 
 typedef struct latent_scale {
@@ -107,6 +129,7 @@ typedef struct objective {
     bool has_encoder;
     encoder encoder;
     latent_scale scale; /* of the encoder's latents: targets are (z - mean) / deviation */
+    adversary *adversary; /* NULL = none */
 } objective;
 
 /* One pass: as many clips as `clips`, and the numbers that were drawn for it. */
@@ -115,6 +138,8 @@ typedef struct pass {
     const clip *clip;
     uint32_t number; /* counts passes of the run: seeds noise and the like */
     bool middle;     /* clips begin in the middle of a shot */
+    bool judged;     /* the discriminator takes part */
+    double adversarial; /* share of the weights that what it says has, 0 to 1 */
 } pass;
 
 typedef struct loss_terms {
@@ -123,7 +148,17 @@ typedef struct loss_terms {
     tensor *value[OASIS_MAX_TERMS];
     tensor *total;   /* weighted sum */
     tensor *latents; /* of an autoencoder, else NULL */
+    tensor *aside;   /* [n_aside] losses of the discriminator, whose gradients have been added already; or NULL */
+    int n_aside;
+    const char *aside_name[4];
 } loss_terms;
+
+/* The step of the discriminator, in adversary.c: adds its gradients for detached y, and y's terms. */
+void oas_adversary_judge(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, tensor *low,
+                         loss_terms *terms);
+
+/* Adds a term to the total; nothing when the graph has failed. */
+void oas_add_term(graph *g, loss_terms *t, const char *name, tensor *loss);
 
 /* Computes (plans, records) the losses of a pass; clip data is not read while planning.  False when the graph failed. */
 bool oas_objective(graph *g, objective *o, const pass *p, loss_terms *terms);

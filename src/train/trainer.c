@@ -25,6 +25,7 @@ struct oasis_trainer {
     graph graph;
     objective objective;
     weights weights;
+    adversary adversary;
     feed *feed;
     history *history;
     progress_state state;
@@ -69,6 +70,8 @@ static oasis_status check(const oasis_train_options *o, oasis_message *message)
         (o->spectrum > 0 && (o->spectrum_block > o->width || o->spectrum_block > o->height)))
         return oas_fail(message, OASIS_E_ARGUMENT, "spectrum-block %d is no power of two that fits %dx%d", o->spectrum_block,
                         o->width, o->height);
+    if (o->adversarial > 0 && o->stage != OASIS_STAGE_ONE_STEP)
+        return oas_fail(message, OASIS_E_ARGUMENT, "'adversarial' is for the stage one-step; say 0 in other stages");
     return OASIS_OK;
 }
 
@@ -97,7 +100,9 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         oas_arena_count(&g.memory);
         if (!oas_arena_new(&g.headers, HEADER_BYTES))
             return oas_fail_memory(message, HEADER_BYTES, "the plan of a step");
-        const pass p = {.clips = pass_clips(t), .clip = t->batch, .middle = middle};
+        pass p = {.clips = pass_clips(t), .clip = t->batch, .middle = middle};
+        p.judged = t->objective.adversary != NULL;
+        p.adversarial = 1;
         loss_terms terms;
         if (oas_objective(&g, &t->objective, &p, &terms))
             oas_backward(&g, terms.total, NULL);
@@ -159,7 +164,11 @@ static oasis_status open_all(oasis_trainer *t, oasis_message *message)
     OAS_TRY(choose_compute(t, message));
     t->objective.options = &t->options;
     OAS_TRY(oas_train_model(&t->objective, message));
-    OAS_TRY(oas_weights_new(&t->weights, &t->objective.model->parameters, &t->options, message));
+    OAS_TRY(oas_weights_new(&t->weights, &t->objective.model->parameters, &t->options, oas_is_trained, message));
+    if (t->options.adversarial > 0) {
+        t->objective.adversary = &t->adversary;
+        OAS_TRY(oas_adversary_new(&t->adversary, &t->options, message));
+    }
     OAS_TRY(open_folder(t, message));
     OAS_TRY(make_batch(t, message));
     OAS_TRY(plan(t, message));
@@ -193,6 +202,7 @@ void oasis_trainer_close(oasis_trainer **out)
     oas_history_free(&t->history);
     oasis_model_close(&t->objective.model);
     oas_weights_free(&t->weights);
+    oas_adversary_free(&t->adversary);
     oas_arena_free(&t->graph.memory);
     oas_device_free(&t->device);
     oas_free(t->batch);
@@ -223,6 +233,8 @@ size_t oasis_trainer_plan(const oasis_trainer *t, char *text, size_t size)
     size_t used = add_line(text, size, 0, "trained weights: %lld\n", (long long)t->weights.count);
     used = add_line(text, size, used, "memory of weights, gradients, moments, averages: %.0f MiB\n",
                     5. * 4. * (double)t->weights.count / mib);
+    if (t->objective.adversary)
+        used = add_line(text, size, used, "weights of the discriminator: %lld\n", (long long)t->adversary.weights.count);
     used = add_line(text, size, used, "memory of a pass: %.0f MiB\n", (double)t->graph.memory.size / mib);
     used = add_line(text, size, used, "memory of clips: %.0f MiB\n",
                     (double)oas_clip_floats(&t->options) * 2 * 4 * (3. * t->options.batch + 2 + SHOWN_CLIPS) / mib);
@@ -264,13 +276,39 @@ static void observe_latents(oasis_trainer *t, const tensor *z)
     t->state.latents = (int)c;
 }
 
+/* Adds to the value of that name: not every pass has every term. */
+static void report_term(oasis_train_report *r, const char *name, double value)
+{
+    int i = 0;
+    while (i < r->n_terms && strcmp(r->term[i], name) != 0)
+        i++;
+    if (i == OASIS_MAX_TERMS)
+        return;
+    if (i == r->n_terms)
+        r->term[r->n_terms++] = name;
+    r->value[i] += value;
+}
+
+/* The discriminator's part in a pass: none before its start, then a share that grows. */
+static void choose_adversary(const oasis_trainer *t, pass *p)
+{
+    const oasis_train_options *o = &t->options;
+    int64_t since = t->state.step - o->adversarial_start;
+    if (!t->objective.adversary || since < 0)
+        return;
+    p->judged = true;
+    p->adversarial = since < o->adversarial_ramp ? (double)since / (double)o->adversarial_ramp : 1;
+}
+
 /* Losses and gradients of one pass, added to the report and the weights' gradients. */
 static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r)
 {
     graph *g = &t->graph;
     uint32_t count = (uint32_t)(t->state.step * passes(t) + number);
     oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
-    const pass p = {pass_clips(t), t->batch, count, oas_rng_uniform(&rng) < t->options.middle};
+    pass p = {.clips = pass_clips(t), .clip = t->batch, .number = count};
+    p.middle = oas_rng_uniform(&rng) < t->options.middle;
+    choose_adversary(t, &p);
     loss_terms terms;
     OAS_TRY(take_clips(t));
     oas_graph_reset(g);
@@ -282,26 +320,33 @@ static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r
         return oas_fail(&t->message, g->status, "%s", g->message.text);
     double share = 1. / passes(t);
     r->loss += share * (double)*(const float *)terms.total->data;
-    r->n_terms = terms.n > r->n_terms ? terms.n : r->n_terms;
-    for (int i = 0; i < terms.n; i++) {
-        r->term[i] = terms.name[i];
-        r->value[i] += share * (double)*(const float *)terms.value[i]->data;
-    }
+    for (int i = 0; i < terms.n; i++)
+        report_term(r, terms.name[i], share * (double)*(const float *)terms.value[i]->data);
+    for (int i = 0; i < terms.n_aside; i++)
+        report_term(r, terms.aside_name[i], share * (double)((const float *)terms.aside->data)[i]);
     if (terms.latents)
         observe_latents(t, terms.latents);
     return OASIS_OK;
+}
+
+static double clip_factor(const oasis_train_options *o, double norm)
+{
+    return o->clip > 0 && norm > o->clip ? o->clip / norm : 1;
 }
 
 /* Updates the weights, unless loss or gradient are not finite. */
 static oasis_status update(oasis_trainer *t, oasis_train_report *r)
 {
     const oasis_train_options *o = &t->options;
-    double share = 1. / passes(t);
+    bool judged = t->objective.adversary && t->state.step >= o->adversarial_start;
+    double share = 1. / passes(t), other = judged ? share * oas_gradient_norm(&t->adversary.weights, t->device->pool) : 0;
     r->norm = share * oas_gradient_norm(&t->weights, t->device->pool);
     r->rate = oas_learning_rate(o, t->state.step);
-    if (isfinite(r->loss) && isfinite(r->norm)) {
-        double clip_factor = o->clip > 0 && r->norm > o->clip ? o->clip / r->norm : 1;
-        oas_weights_update(&t->weights, t->device->pool, o, r->rate, share * clip_factor);
+    if (isfinite(r->loss) && isfinite(r->norm) && isfinite(other)) {
+        oas_weights_update(&t->weights, t->device->pool, o, r->rate, share * clip_factor(o, r->norm));
+        if (judged)
+            oas_adversary_update(&t->adversary, t->device->pool, o, o->rate > 0 ? o->discriminator_rate * r->rate / o->rate : 0,
+                                 share * clip_factor(o, other));
         t->bad = 0;
         return OASIS_OK;
     }
@@ -384,6 +429,8 @@ oasis_status oasis_trainer_step(oasis_trainer *t, oasis_train_report *report)
         return OASIS_END;
     double start = oas_now();
     memset(t->weights.gradient, 0, (size_t)t->weights.count * sizeof *t->weights.gradient);
+    if (t->objective.adversary)
+        memset(t->adversary.weights.gradient, 0, (size_t)t->adversary.weights.count * sizeof(float));
     r.temporal_step = oas_temporal_step(&t->options, t->state.step);
     for (int i = 0; i < passes(t); i++)
         OAS_TRY(run_pass(t, i, &r));

@@ -13,8 +13,7 @@ static bool is_frozen(const char *name, const oasis_text_list *freeze)
     return false;
 }
 
-/* Which weights a stage trains. */
-static bool is_trained(const parameter *p, const oasis_train_options *o)
+bool oas_is_trained(const parameter *p, const oasis_train_options *o)
 {
     bool of_encoder = strncmp(p->name, "encoder.", 8) == 0, of_decoder = strncmp(p->name, "decoder.", 8) == 0;
     if (!p->used || is_frozen(p->name, &o->freeze))
@@ -36,7 +35,8 @@ static oasis_status make_blocks(weights *w, oasis_message *message)
     return w->gradients ? OASIS_OK : oas_fail_memory(message, (size_t)w->n * sizeof *w->gradients, "gradients");
 }
 
-oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *o, oasis_message *message)
+oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *o, oas_trained_fn *trained,
+                             oasis_message *message)
 {
     *w = (weights){.set = set};
     w->segments = oas_alloc((size_t)set->count + 1, sizeof *w->segments);
@@ -44,7 +44,7 @@ oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_o
         return oas_fail_memory(message, (size_t)set->count * sizeof *w->segments, "the list of weights");
     for (int i = 0; i < set->count; i++) {
         parameter *p = set->items[i];
-        if (!is_trained(p, o))
+        if (!trained(p, o))
             continue;
         segment *s = &w->segments[w->n++];
         *s = (segment){.tensor = &p->tensor, .begin = w->count, .count = oas_count(&p->tensor.shape)};
