@@ -36,6 +36,8 @@ enum {
 static const attention_kernel *kernel_for(oas_cpu_level level, oas_dtype dtype)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
+    if (level >= OAS_LEVEL_AMX && dtype == OAS_BF16)
+        return &oas_attention_amx;
     if (level >= OAS_LEVEL_AVX512BF16 && dtype == OAS_BF16)
         return &oas_attention_avx512bf16;
     if (level >= OAS_LEVEL_AVX512)
@@ -66,8 +68,9 @@ static void lay_out_dense(attention_layout *l)
     l->slab_tiles = ceil_div(l->tiles, l->group_slabs);
     l->attend_slabs = groups * l->group_slabs;
     /* per tile: queries, sums, totals, tops (padded to 16); once: scores and factors */
-    l->worker_floats = (size_t)(l->slab_tiles * ((l->lines + l->panels + 1) * k->rows + 1) * LANES +
-                                (KEY_BLOCK / LANES * k->rows + 1) * LANES);
+    l->worker_floats =
+        (size_t)(l->slab_tiles * ((l->lines + l->panels + 1) * k->rows + ceil_div(k->rows, LANES)) * LANES +
+                 (KEY_BLOCK / LANES * k->rows + 1) * LANES);
 }
 
 static void lay_out_window(attention_layout *l)
@@ -105,6 +108,7 @@ static attention_layout lay_out(oas_cpu_level level, const attention_task *task,
     attention_layout l = {.kernel = k, .task = task, .job = &task->job[job]};
     l.scale = (float)(1.4426950408889634 / sqrt((double)task->head_dim));
     l.units = (task->head_dim + k->keys_per_unit - 1) / k->keys_per_unit;
+    l.units = (l.units + k->unit_step - 1) / k->unit_step * k->unit_step;
     l.lines = (l.units + LANES - 1) / LANES;
     l.panels = (int)ceil_div(ceil_div(task->head_dim, LANES), k->panels) * k->panels;
     l.tokens = l.job->frames * l.job->height * l.job->width;

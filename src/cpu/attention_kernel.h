@@ -74,12 +74,14 @@ typedef struct attention_layout {
 
 struct attention_kernel {
     int keys_per_unit;
+    int unit_step;                                         /* units of a head are padded to a multiple */
     int rows;                                              /* of a dense tile */
     int panels;                                            /* taken at once */
     void (*pack)(const attention_layout *l, int64_t slab); /* dense heads */
     void (*attend)(const attention_layout *l, int64_t slab, float *scratch);
 };
 
-extern const attention_kernel oas_attention_c, oas_attention_avx2, oas_attention_avx512, oas_attention_avx512bf16;
+extern const attention_kernel oas_attention_c, oas_attention_avx2, oas_attention_avx512, oas_attention_avx512bf16,
+    oas_attention_amx;
 
 #endif

@@ -14,6 +14,14 @@
  *   store_weights   (s, stride, first, second): two vectors of weights as units, at s and, where needed, s + stride
  *   store_values    (p, dtype, a, values)
  *   weight_exp2     2^x for x <= 0, down to 0;  2^-inf = 0
+ *
+ * With OWN_PRODUCTS it defines, instead of v_mac,
+ *
+ *   begin_products  (window): before a slab's products;  end_products: after them
+ *   scores          (rows, tile, blocks, units, q, keys, s), as below
+ *   add_values      (sums, s, values, units, factor, first), as below
+ *   mix_blocks      (sums, s, blocks, count, panels, step), as below
+ *   UNIT_STEP       of which the units of a head are a multiple, filled up by zeros
  */
 #include <float.h>
 #include <math.h>
@@ -66,6 +74,16 @@ static inline vec weight_exp2(vec x)
 
 /* ---- products --------------------------------------------------------------------------------------------------- */
 
+#ifndef OWN_PRODUCTS
+KERNEL_INLINE void begin_products(bool window)
+{
+    (void)window;
+}
+
+KERNEL_INLINE void end_products(void)
+{
+}
+
 /*
  * acc[r][v] += sum_k a[r][k] b[v][k] for k < count <= 16: one line of `rows` rows, which are 16 units apart, times
  * vectors `step` floats apart.
@@ -106,6 +124,59 @@ KERNEL_INLINE void scores(const int rows, const int tile, const int blocks, int 
             v_store(s + (v * tile + r) * LANES, acc[r * blocks + v]);
     }
 }
+
+/* sums[panel..] = factor * sums + weights * values for PANELS panels; `first`: sums hold nothing yet. */
+static void add_values(float *sums, const float *s, const float *const *values, int units, const float *factor,
+                       bool first)
+{
+    vec acc[ROWS * PANELS];
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        UNROLL
+        for (int v = 0; v < PANELS; v++)
+            acc[r * PANELS + v] = first ? v_set(0.f) : v_mul(v_load(sums + (v * ROWS + r) * LANES), v_set(factor[r]));
+    }
+    for (int done = 0; done < units; done += LANES)
+        multiply(ROWS, PANELS, acc, s + done * ROWS, values, done * LANES, LANES, LANES);
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        UNROLL
+        for (int v = 0; v < PANELS; v++)
+            v_store(sums + (v * ROWS + r) * LANES, acc[r * PANELS + v]);
+    }
+}
+
+/*
+ * sums[panel][WINDOW_ROWS][16] = weights * values for `panels` panels; s is [line][WINDOW_ROWS][16] of weights, blocks[i]
+ * where the values of block i lie, [unit of keys][panel], `step` floats from one unit to the next.
+ */
+KERNEL_INLINE void mix_blocks(float *sums, const float *s, const float *const *blocks, int count, int panels,
+                              int64_t step)
+{
+    enum { BLOCK_UNITS = LANES / KEYS_PER_UNIT };
+    for (int panel = 0; panel < panels; panel += PANELS)
+        for (int row = 0; row < WINDOW_ROWS; row += WINDOW_STEP) {
+            vec acc[WINDOW_STEP * PANELS];
+            UNROLL
+            for (int i = 0; i < WINDOW_STEP * PANELS; i++)
+                acc[i] = v_set(0.f);
+            for (int i = 0; i < count; i++) {
+                const float *b[PANELS];
+                for (int v = 0; v < PANELS; v++)
+                    b[v] = blocks[i] + (panel + v) * LANES;
+                int unit = i * BLOCK_UNITS;
+                multiply(WINDOW_STEP, PANELS, acc, s + (unit / LANES * WINDOW_ROWS + row) * LANES + unit % LANES, b, 0,
+                         step, BLOCK_UNITS);
+            }
+            UNROLL
+            for (int r = 0; r < WINDOW_STEP; r++) {
+                UNROLL
+                for (int v = 0; v < PANELS; v++)
+                    v_store(sums + ((panel + v) * WINDOW_ROWS + row + r) * LANES, acc[r * PANELS + v]);
+            }
+        }
+}
+#endif
 
 /* ---- weights ---------------------------------------------------------------------------------------------------- */
 
@@ -263,35 +334,14 @@ typedef struct dense_tile {
     float *q;     /* [lines][ROWS][16] */
     float *sums;  /* [panels][ROWS][16] */
     float *total; /* [ROWS][16] */
-    float *top;   /* [16] */
+    float *top;   /* [ROWS], padded to a multiple of 16 */
 } dense_tile;
 
 static dense_tile tile_of(const attention_layout *l, float *scratch, int64_t i)
 {
-    int64_t size = ((l->lines + l->panels + 1) * ROWS + 1) * LANES;
+    int64_t size = ((l->lines + l->panels + 1) * ROWS + (ROWS + LANES - 1) / LANES) * LANES;
     float *q = scratch + i * size, *sums = q + l->lines * ROWS * LANES, *total = sums + l->panels * ROWS * LANES;
     return (dense_tile){q, sums, total, total + ROWS * LANES};
-}
-
-/* sums[panel..] = factor * sums + weights * values for PANELS panels; `first`: sums hold nothing yet. */
-static void add_values(float *sums, const float *s, const float *const *values, int units, const float *factor,
-                       bool first)
-{
-    vec acc[ROWS * PANELS];
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        UNROLL
-        for (int v = 0; v < PANELS; v++)
-            acc[r * PANELS + v] = first ? v_set(0.f) : v_mul(v_load(sums + (v * ROWS + r) * LANES), v_set(factor[r]));
-    }
-    for (int done = 0; done < units; done += LANES)
-        multiply(ROWS, PANELS, acc, s + done * ROWS, values, done * LANES, LANES, LANES);
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        UNROLL
-        for (int v = 0; v < PANELS; v++)
-            v_store(sums + (v * ROWS + r) * LANES, acc[r * PANELS + v]);
-    }
 }
 
 /* Adds what the keys begin .. begin+count-1 of a group give to a tile.  `s` has room for their scores and factors. */
@@ -466,30 +516,6 @@ static void find_blocks(const attention_layout *l, window_tile *t, int64_t frame
         t->blocks[n] = t->blocks[0];
 }
 
-/* sums[panel..] = weights * values for WINDOW_STEP rows and PANELS panels. */
-static void window_values(const attention_layout *l, const window_tile *t, int row, int panel)
-{
-    enum { BLOCK_UNITS = LANES / KEYS_PER_UNIT };
-    vec acc[WINDOW_STEP * PANELS];
-    UNROLL
-    for (int i = 0; i < WINDOW_STEP * PANELS; i++)
-        acc[i] = v_set(0.f);
-    for (int i = 0; i < t->vectors; i++) {
-        const float *b[PANELS];
-        for (int v = 0; v < PANELS; v++)
-            b[v] = t->blocks[i] + (l->units + panel + v) * LANES;
-        int unit = i * BLOCK_UNITS;
-        multiply(WINDOW_STEP, PANELS, acc, t->s + (unit / LANES * WINDOW_ROWS + row) * LANES + unit % LANES, b, 0,
-                 l->panels * LANES, BLOCK_UNITS);
-    }
-    UNROLL
-    for (int r = 0; r < WINDOW_STEP; r++) {
-        UNROLL
-        for (int v = 0; v < PANELS; v++)
-            v_store(t->sums + ((panel + v) * WINDOW_ROWS + row + r) * LANES, acc[r * PANELS + v]);
-    }
-}
-
 static void attend_tile(const attention_layout *l, window_tile *t, const void *const *rows, float *top)
 {
     pack_rows(l, rows, WINDOW_ROWS, t->q);
@@ -507,9 +533,9 @@ static void attend_tile(const attention_layout *l, window_tile *t, const void *c
               t->total + r * LANES);
     }
     memcpy(t->mask + t->vectors * WINDOW_ROWS, beyond, sizeof beyond);
-    for (int p = 0; p < l->panels; p += PANELS)
-        for (int r = 0; r < WINDOW_ROWS; r += WINDOW_STEP)
-            window_values(l, t, r, p);
+    for (int i = 0; i < t->vectors; i++)
+        t->blocks[i] += l->units * LANES;
+    mix_blocks(t->sums, t->s, t->blocks, t->vectors, l->panels, l->panels * LANES);
 }
 
 /* Columns outermost: the packed keys of one column of tiles, all frames, stay in the second cache. */
@@ -549,10 +575,17 @@ static void attend_window(const attention_layout *l, int64_t slab, float *scratc
 
 static void attend(const attention_layout *l, int64_t slab, float *scratch)
 {
-    if (l->job->window[0] > 0)
+    bool window = l->job->window[0] > 0;
+    begin_products(window);
+    if (window)
         attend_window(l, slab, scratch);
     else
         attend_dense(l, slab, scratch);
+    end_products();
 }
 
-const attention_kernel KERNEL = {KEYS_PER_UNIT, ROWS, PANELS, pack_dense, attend};
+#ifndef UNIT_STEP
+#define UNIT_STEP 1
+#endif
+
+const attention_kernel KERNEL = {KEYS_PER_UNIT, UNIT_STEP, ROWS, PANELS, pack_dense, attend};

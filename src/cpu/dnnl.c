@@ -39,6 +39,8 @@ oasis_status oas_dnnl_new(dnnl_cache **out, int workers, int level, oasis_messag
         dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
     else if (level == OAS_LEVEL_AVX512)
         dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_vnni);
+    else if (level == OAS_LEVEL_AVX512BF16)
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
     dnnl_cache *c = oas_alloc(1, sizeof *c);
     if (!c)
         return oas_fail_memory(message, sizeof *c, "oneDNN's jobs");

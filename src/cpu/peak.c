@@ -27,6 +27,8 @@ static void run_slab(void *arg, int64_t slab, int worker)
 static oas_peak_fn *peak_for(oas_cpu_level level, oas_dtype dtype)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
+    if (level >= OAS_LEVEL_AMX && dtype == OAS_BF16)
+        return oas_peak_amx;
     if (level >= OAS_LEVEL_AVX512BF16 && dtype == OAS_BF16)
         return oas_peak_avx512bf16;
     if (level >= OAS_LEVEL_AVX512)

@@ -12,7 +12,7 @@
 /* Runs `rounds` rounds and adds something of the result to *sink; returns the operations done. */
 typedef double oas_peak_fn(int64_t rounds, float *sink);
 
-oas_peak_fn oas_peak_c, oas_peak_avx2, oas_peak_avx512, oas_peak_avx512bf16;
+oas_peak_fn oas_peak_c, oas_peak_avx2, oas_peak_avx512, oas_peak_avx512bf16, oas_peak_amx;
 
 #ifdef KERNEL
 #define PEAK_ALL(X)    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
