@@ -27,6 +27,7 @@ static const problem problems[] = {
     {"window 5x45x80", 1, 5, 45, 80, {3, 5, 5}, 1, 128},   {"global 1280 x4", 1, 5, 16, 16, {0, 0, 0}, 4, 64},
     {"intra 5x256 x4", 5, 1, 16, 16, {0, 0, 0}, 4, 64},    {"window 5x16x16 x4", 1, 5, 16, 16, {3, 5, 5}, 4, 64},
     {"global 4800 x4", 1, 5, 24, 40, {0, 0, 0}, 4, 64},    {"intra 5x960 x4", 5, 1, 24, 40, {0, 0, 0}, 4, 64},
+    {"global 1280 x1", 1, 5, 16, 16, {0, 0, 0}, 1, 128},
     {"window 5x24x40 x4", 1, 5, 24, 40, {3, 5, 5}, 4, 64}, {"global 2048 hd32", 1, 1, 32, 64, {0, 0, 0}, 4, 32},
 };
 
@@ -84,7 +85,9 @@ static void bench(const problem *p, oas_dtype dtype, oas_cpu_level level, oas_po
 int main(int argc, char **argv)
 {
     oas_pool *pool = NULL;
-    oas_cpu_level level = argc > 2 ? (oas_cpu_level)atoi(argv[2]) : oas_cpu_detect();
+    oas_cpu_level level = oas_cpu_detect(); /* also asks for the use of tiles */
+    if (argc > 2)
+        level = (oas_cpu_level)atoi(argv[2]);
     if (oas_pool_new(&pool, argc > 1 ? atoi(argv[1]) : 0, NULL) < 0)
         return 1;
     double peak[OAS_DTYPES];
