@@ -64,7 +64,10 @@ void oas_cuda_free(oas_cuda **c);
 /* How many GPUs there are: 0 without CUDA or without a driver. */
 int oas_cuda_count(void);
 
-/* Memory of the GPU, not cleared; NULL when there is not so much. */
+/* Name and size of GPU `index` as text; returns the length, 0 when there is no such GPU. */
+size_t oas_cuda_describe(int index, char *text, size_t size);
+
+/* Memory of the GPU, not cleared; NULL when there is not so much.  A block may outlive c: release takes NULL for it. */
 void *oas_cuda_alloc(oas_cuda *c, size_t bytes);
 void oas_cuda_release(oas_cuda *c, void *block);
 void oas_cuda_memory(const oas_cuda *c, size_t *free_bytes, size_t *total_bytes);

@@ -1,0 +1,101 @@
+/* In place of a GPU, in programs that are built without CUDA: there is none. */
+#include "cuda/cuda.h"
+
+oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message)
+{
+    (void)c;
+    return oas_fail(message, OASIS_E_DEVICE,
+                    "GPU %d was asked for, but this oasis was built without CUDA; build it with -DOASIS_CUDA=ON, or use "
+                    "the device 'cpu'", index);
+}
+
+void oas_cuda_free(oas_cuda **c)
+{
+    *c = NULL;
+}
+
+int oas_cuda_count(void)
+{
+    return 0;
+}
+
+size_t oas_cuda_describe(int index, char *text, size_t size)
+{
+    (void)index;
+    if (size > 0)
+        text[0] = 0;
+    return 0;
+}
+
+void *oas_cuda_alloc(oas_cuda *c, size_t bytes)
+{
+    (void)c;
+    (void)bytes;
+    return NULL;
+}
+
+void oas_cuda_release(oas_cuda *c, void *block)
+{
+    (void)c;
+    (void)block;
+}
+
+void oas_cuda_memory(const oas_cuda *c, size_t *free_bytes, size_t *total_bytes)
+{
+    (void)c;
+    *free_bytes = *total_bytes = 0;
+}
+
+void *oas_cuda_host_alloc(oas_cuda *c, size_t bytes)
+{
+    (void)c;
+    (void)bytes;
+    return NULL;
+}
+
+void oas_cuda_host_release(oas_cuda *c, void *block)
+{
+    (void)c;
+    (void)block;
+}
+
+oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
+{
+    (void)c;
+    (void)device;
+    (void)host;
+    (void)bytes;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes)
+{
+    (void)c;
+    (void)host;
+    (void)device;
+    (void)bytes;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
+{
+    (void)c;
+    (void)to;
+    (void)from;
+    (void)bytes;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
+{
+    (void)c;
+    (void)device;
+    (void)bytes;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
+{
+    (void)c;
+    return oas_fail(message, OASIS_E_DEVICE, "there is no GPU");
+}

@@ -1,0 +1,159 @@
+/* A GPU as a device, by CUDA's runtime.  It is linked statically and loads the driver when it is first asked for. */
+#include "base/memory.h"
+#include "cuda/cuda.h"
+#include "cuda/tables.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+
+/* Takes the first failure there is; true when there was none. */
+static oasis_status status_of(cudaError_t e)
+{
+    return e == cudaSuccess ? OASIS_OK : e == cudaErrorMemoryAllocation ? OASIS_E_MEMORY : OASIS_E_DEVICE;
+}
+
+int oas_cuda_count(void)
+{
+    int n = 0;
+    if (cudaGetDeviceCount(&n) == cudaSuccess)
+        return n;
+    cudaGetLastError(); /* takes the failure away: later launches would see it */
+    return 0;
+}
+
+size_t oas_cuda_describe(int index, char *text, size_t size)
+{
+    struct cudaDeviceProp p;
+    if (cudaGetDeviceProperties(&p, index) != cudaSuccess) {
+        cudaGetLastError();
+        if (size > 0)
+            text[0] = 0;
+        return 0;
+    }
+    int n = snprintf(text, size, "%s, compute capability %d.%d, %.0f GiB", p.name, p.major, p.minor,
+                     (double)p.totalGlobalMem / 1073741824.);
+    return n < 0 ? 0 : (size_t)n;
+}
+
+static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
+{
+    struct cudaDeviceProp p;
+    int n = oas_cuda_count();
+    if (n == 0)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for, but no NVIDIA GPU with a driver for CUDA %d is "
+                        "there; use the device 'cpu'", c->index, CUDART_VERSION / 1000);
+    if (c->index < 0 || c->index >= n)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for; there are %d, counted from 0", c->index, n);
+    if (cudaSetDevice(c->index) != cudaSuccess || cudaGetDeviceProperties(&p, c->index) != cudaSuccess)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d cannot be opened: %s", c->index,
+                        cudaGetErrorString(cudaGetLastError()));
+    if (p.major < 8)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed",
+                        c->index, p.name, p.major, p.minor);
+    c->processors = p.multiProcessorCount;
+    cudaStream_t stream;
+    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index, cudaGetErrorString(cudaGetLastError()));
+    c->stream = stream;
+    oas_cuda_set_tables(&c->tables);
+    return OASIS_OK;
+}
+
+oasis_status oas_cuda_new(oas_cuda **out, int index, oasis_message *message)
+{
+    oas_cuda *c = oas_alloc(1, sizeof *c);
+    if (!c)
+        return oas_fail_memory(message, sizeof *c, "the GPU");
+    c->index = index;
+    oasis_status s = open_gpu(c, message);
+    if (s < 0)
+        oas_cuda_free(&c);
+    else
+        *out = c;
+    return s;
+}
+
+void oas_cuda_free(oas_cuda **out)
+{
+    oas_cuda *c = *out;
+    if (!c)
+        return;
+    if (c->stream) {
+        cudaStreamSynchronize(c->stream);
+        oas_cuda_close_libraries(c);
+        cudaStreamDestroy(c->stream);
+    }
+    oas_free(c);
+    *out = NULL;
+}
+
+void *oas_cuda_alloc(oas_cuda *c, size_t bytes)
+{
+    void *block = NULL;
+    if (cudaSetDevice(c->index) == cudaSuccess && cudaMalloc(&block, bytes ? bytes : 1) == cudaSuccess)
+        return block;
+    cudaGetLastError();
+    return NULL;
+}
+
+void oas_cuda_release(oas_cuda *c, void *block)
+{
+    (void)c; /* a block knows its GPU */
+    if (block)
+        cudaFree(block);
+}
+
+void oas_cuda_memory(const oas_cuda *c, size_t *free_bytes, size_t *total_bytes)
+{
+    if (cudaSetDevice(c->index) == cudaSuccess && cudaMemGetInfo(free_bytes, total_bytes) == cudaSuccess)
+        return;
+    cudaGetLastError();
+    *free_bytes = *total_bytes = 0;
+}
+
+void *oas_cuda_host_alloc(oas_cuda *c, size_t bytes)
+{
+    void *block = NULL;
+    (void)c;
+    if (cudaMallocHost(&block, bytes ? bytes : 1) == cudaSuccess)
+        return block;
+    cudaGetLastError();
+    return NULL;
+}
+
+void oas_cuda_host_release(oas_cuda *c, void *block)
+{
+    (void)c;
+    if (block)
+        cudaFreeHost(block);
+}
+
+oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
+{
+    cudaError_t e = cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, c->stream);
+    return status_of(e != cudaSuccess ? e : cudaStreamSynchronize(c->stream));
+}
+
+oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes)
+{
+    cudaError_t e = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream);
+    return status_of(e != cudaSuccess ? e : cudaStreamSynchronize(c->stream));
+}
+
+oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
+{
+    return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, c->stream));
+}
+
+oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
+{
+    return status_of(cudaMemsetAsync(device, 0, bytes, c->stream));
+}
+
+oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
+{
+    cudaError_t e = cudaStreamSynchronize(c->stream);
+    if (e == cudaSuccess)
+        return OASIS_OK;
+    return oas_fail(message, OASIS_E_DEVICE, "GPU %d failed: %s", c->index, cudaGetErrorString(e));
+}

@@ -1,0 +1,120 @@
+/* The emulated GPU as a device: what src/cuda/runtime.c is for a real one. */
+#include "base/memory.h"
+#include "cuda/cuda.h"
+#include "cuda/emulated/heap.h"
+#include "cuda/tables.h"
+
+#include <string.h>
+
+oasis_status oas_cuda_new(oas_cuda **out, int index, oasis_message *message)
+{
+    if (index != 0)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for, but there is 1 (emulated)", index);
+    oas_cuda *c = oas_alloc(1, sizeof *c);
+    if (!c)
+        return oas_fail_memory(message, sizeof *c, "the GPU");
+    c->processors = 4;
+    oas_cuda_set_tables(&c->tables);
+    *out = c;
+    return OASIS_OK;
+}
+
+void oas_cuda_free(oas_cuda **c)
+{
+    if (!*c)
+        return;
+    oas_cuda_close_libraries(*c);
+    oas_free(*c);
+    *c = NULL;
+}
+
+int oas_cuda_count(void)
+{
+    return 1;
+}
+
+size_t oas_cuda_describe(int index, char *text, size_t size)
+{
+    static const char name[] = "emulated";
+    (void)index;
+    if (size > 0) {
+        strncpy(text, name, size - 1);
+        text[size - 1] = 0;
+    }
+    return sizeof name - 1;
+}
+
+void *oas_cuda_alloc(oas_cuda *c, size_t bytes)
+{
+    (void)c;
+    return oas_emulated_heap_take(bytes);
+}
+
+void oas_cuda_release(oas_cuda *c, void *block)
+{
+    (void)c;
+    if (block)
+        oas_emulated_heap_give(block);
+}
+
+void oas_cuda_memory(const oas_cuda *c, size_t *free_bytes, size_t *total_bytes)
+{
+    (void)c;
+    oas_emulated_heap_use(free_bytes, total_bytes);
+}
+
+void *oas_cuda_host_alloc(oas_cuda *c, size_t bytes)
+{
+    (void)c;
+    return oas_alloc_unset(bytes, 1);
+}
+
+void oas_cuda_host_release(oas_cuda *c, void *block)
+{
+    (void)c;
+    oas_free(block);
+}
+
+static oasis_status copy(void *to, const void *from, size_t bytes)
+{
+    oas_emulated_heap_open();
+    if (bytes > 0)
+        memmove(to, from, bytes);
+    oas_emulated_heap_close();
+    return OASIS_OK;
+}
+
+oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
+{
+    (void)c;
+    return copy(device, host, bytes);
+}
+
+oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes)
+{
+    (void)c;
+    return copy(host, device, bytes);
+}
+
+oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
+{
+    (void)c;
+    return copy(to, from, bytes);
+}
+
+oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
+{
+    (void)c;
+    oas_emulated_heap_open();
+    if (bytes > 0)
+        memset(device, 0, bytes);
+    oas_emulated_heap_close();
+    return OASIS_OK;
+}
+
+oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
+{
+    (void)c;
+    (void)message;
+    return OASIS_OK;
+}
