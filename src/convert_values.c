@@ -161,7 +161,7 @@ static bool text_of_all(bench *b)
     if (b->g.status < 0)
         return false;
     text_place at = {.heads = d->heads, .eps = d->eps, .context = oas_prompt_context(&b->g, &t)};
-    at.no_rope = oas_rope_table(&b->g, &origin, d->dim / d->heads, d->rope_theta);
+    at.no_rope = oas_rope_table(&b->g, NULL, &origin, d->dim / d->heads, d->rope_theta);
     for (int i = 0; i < d->layers; i++)
         if (!text_of_block(b, i, &at))
             return false;

@@ -15,7 +15,7 @@ complain() {
 # ---- includes ----------------------------------------------------------------------------------------------------------
 # folder of src: the folders that it may include from, besides itself
 declare -A may_include=(
-    [base]="" [tensor]="base" [cpu]="base tensor" [ops]="base tensor cpu" [net]="base tensor" [format]="base tensor"
+    [base]="" [tensor]="base cuda" [cpu]="base tensor cuda" [ops]="base tensor cpu cuda" [net]="base tensor" [format]="base tensor"
     [image]="base" [plan]="base" [video]="base" [metrics]="base image" [degrade]="base image" [dataset]="base image" [cuda]="base tensor"
     [train]="base tensor cpu ops net format image plan metrics degrade"
 )

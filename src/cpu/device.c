@@ -4,6 +4,10 @@
 #include "base/memory.h"
 #include "cpu/dnnl.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 oasis_status oas_device_new(device **out, int threads, oasis_message *message)
 {
     device *d = oas_alloc(1, sizeof *d);
@@ -27,13 +31,61 @@ void oas_device_free(device **out)
     device *d = *out;
     if (!d)
         return;
+    oas_cuda_free(&d->cuda);
     oas_dnnl_free(&d->dnnl);
     oas_pool_free(&d->pool);
     oas_free(d);
     *out = NULL;
 }
 
+/* The number behind "cuda:", from 0 on; -1 when the name is another. */
+static int gpu_of(const char *name)
+{
+    if (strcmp(name, "cuda") == 0)
+        return 0;
+    if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9')
+        return -1;
+    char *end;
+    long n = strtol(name + 5, &end, 10);
+    return *end || n > 1000 ? -1 : (int)n;
+}
+
+oasis_status oas_device_open(device **out, const char *name, int threads, oasis_message *message)
+{
+    bool automatic = !name || strcmp(name, "auto") == 0;
+    int gpu = automatic ? (oas_cuda_count() > 0 ? 0 : -1) : gpu_of(name);
+    if (!automatic && gpu < 0 && strcmp(name, "cpu") != 0)
+        return oas_fail(message, OASIS_E_ARGUMENT, "the device '%s' is unknown; it is cpu, cuda, cuda:N (N from 0 on) or auto",
+                        name);
+    device *d = NULL;
+    OAS_TRY(oas_device_new(&d, threads, message));
+    oasis_status s = gpu >= 0 ? oas_cuda_new(&d->cuda, gpu, message) : OASIS_OK;
+    if (s < 0)
+        oas_device_free(&d);
+    else
+        *out = d;
+    return s;
+}
+
+oas_backend oas_device_backend(const device *d)
+{
+    return d->cuda ? OAS_CUDA : d->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU;
+}
+
+graph oas_device_graph(device *d, oas_dtype compute)
+{
+    return (graph){.device = d, .cuda = d->cuda, .backend = oas_device_backend(d), .compute = compute};
+}
+
+device_name oas_device_name(const device *d)
+{
+    device_name n = {"cpu"};
+    if (d->cuda)
+        snprintf(n.text, sizeof n.text, "cuda:%d", d->cuda->index);
+    return n;
+}
+
 bool oas_device_has_bf16(const device *d)
 {
-    return d->level >= OAS_LEVEL_AVX512BF16;
+    return d->cuda || d->level >= OAS_LEVEL_AVX512BF16;
 }

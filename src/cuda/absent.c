@@ -86,6 +86,19 @@ oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes
     return OASIS_E_DEVICE;
 }
 
+oasis_status oas_cuda_copy_rows(oas_cuda *c, void *to, size_t to_step, const void *from, size_t from_step, size_t bytes,
+                                size_t rows)
+{
+    (void)c;
+    (void)to;
+    (void)to_step;
+    (void)from;
+    (void)from_step;
+    (void)bytes;
+    (void)rows;
+    return OASIS_E_DEVICE;
+}
+
 oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
 {
     (void)c;

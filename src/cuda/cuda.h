@@ -76,10 +76,16 @@ void oas_cuda_memory(const oas_cuda *c, size_t *free_bytes, size_t *total_bytes)
 void *oas_cuda_host_alloc(oas_cuda *c, size_t bytes);
 void oas_cuda_host_release(oas_cuda *c, void *block);
 
-/* Copies in stream order.  Uploads from and downloads to plain memory wait until they are done. */
+/*
+ * Copies in stream order.  An upload from plain memory has read it when it returns, one from oas_cuda_host_alloc reads it
+ * until the stream has come there; a download has written when it returns.  Stretches of a copy do not overlap.
+ */
 oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes);
 oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes);
 oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes);
+/* `rows` rows of `bytes` that lie `step` bytes apart. */
+oasis_status oas_cuda_copy_rows(oas_cuda *c, void *to, size_t to_step, const void *from, size_t from_step, size_t bytes,
+                                size_t rows);
 oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes);
 
 /* Waits for the stream; fails with what went wrong since. */

@@ -6,7 +6,6 @@
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 
-/* Takes the first failure there is; true when there was none. */
 static oasis_status status_of(cudaError_t e)
 {
     return e == cudaSuccess ? OASIS_OK : e == cudaErrorMemoryAllocation ? OASIS_E_MEMORY : OASIS_E_DEVICE;
@@ -130,8 +129,8 @@ void oas_cuda_host_release(oas_cuda *c, void *block)
 
 oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
 {
-    cudaError_t e = cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, c->stream);
-    return status_of(e != cudaSuccess ? e : cudaStreamSynchronize(c->stream));
+    /* From pageable memory this returns when the host's values have been read. */
+    return status_of(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, c->stream));
 }
 
 oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes)
@@ -143,6 +142,12 @@ oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size
 oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
 {
     return status_of(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, c->stream));
+}
+
+oasis_status oas_cuda_copy_rows(oas_cuda *c, void *to, size_t to_step, const void *from, size_t from_step, size_t bytes,
+                                size_t rows)
+{
+    return status_of(cudaMemcpy2DAsync(to, to_step, from, from_step, bytes, rows, cudaMemcpyDeviceToDevice, c->stream));
 }
 
 oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)

@@ -52,21 +52,20 @@ static bool make_memory(graph *g, decoder_state *state, int i, const tensor *x, 
     tensor *m = &state->memory[i];
     if (m->shape.rank != 0 && oas_shape_equal(&m->shape, &s) && m->dtype == x->dtype)
         return true;
-    oas_free(m->data);
+    oas_tensor_disown(m);
     *m = (tensor){.shape = s, .dtype = x->dtype};
     state->bytes += oas_bytes(m);
     if (i >= state->count)
         state->count = i + 1;
     if (g->planning)
         return true;
-    m->data = oas_alloc(oas_bytes(m), 1);
-    if (!m->data)
+    if (!oas_graph_own(g, m))
         oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %zu bytes for the decoder's memory", oas_bytes(m));
     return m->data != NULL;
 }
 
 /* The memory's frames become the last of the old ones and of x's. */
-static void remember(decoder_state *state, int i, const tensor *x, int frames)
+static void remember(graph *g, decoder_state *state, int i, const tensor *x, int frames)
 {
     int64_t given = x->shape.size[1];
     size_t frame = oas_bytes(x) / (size_t)(x->shape.size[0] * given);
@@ -75,11 +74,11 @@ static void remember(decoder_state *state, int i, const tensor *x, int frames)
         for (int64_t f = 0; f < frames; f++) {
             int64_t from = given - frames + f; /* below 0: an older frame that moves up, or none at the start */
             if (from >= 0)
-                memcpy(memory + (size_t)f * frame, (const char *)x->data + (size_t)(b * given + from) * frame, frame);
+                oas_graph_copy(g, memory + (size_t)f * frame, (const char *)x->data + (size_t)(b * given + from) * frame, frame);
             else if (state->started)
-                memcpy(memory + (size_t)f * frame, memory + (size_t)(frames + from) * frame, frame);
+                oas_graph_copy(g, memory + (size_t)f * frame, memory + (size_t)(frames + from) * frame, frame);
             else
-                memset(memory + (size_t)f * frame, 0, frame);
+                oas_graph_zero(g, memory + (size_t)f * frame, frame);
         }
     }
 }
@@ -105,14 +104,14 @@ void oas_state_remember(graph *g, decoder_state *state, int i, const tensor *x, 
 {
     if (!state || !x || g->status < 0 || !make_memory(g, state, i, x, memory_shape(x, frames)) || g->planning)
         return;
-    remember(state, i, x, frames);
+    remember(g, state, i, x, frames);
 }
 
 void oas_state_clear(graph *g, decoder_state *state, int i, const tensor *x, int frames)
 {
     if (!state || !x || g->status < 0 || !make_memory(g, state, i, x, memory_shape(x, frames)) || g->planning)
         return;
-    memset(state->memory[i].data, 0, oas_bytes(&state->memory[i]));
+    oas_graph_zero(g, state->memory[i].data, oas_bytes(&state->memory[i]));
 }
 
 tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int frames)
@@ -122,8 +121,8 @@ tensor *oas_state_exchange(graph *g, decoder_state *state, int i, tensor *x, int
     tensor *last = NULL;
     if (state->started) {
         last = oas_tensor(g, x->dtype, memory_shape(x, frames));
-        if (last && !g->planning)
-            memcpy(last->data, state->memory[i].data, oas_bytes(last));
+        if (last)
+            oas_graph_copy(g, last->data, state->memory[i].data, oas_bytes(last));
     }
     oas_state_remember(g, state, i, x, frames);
     return last;
@@ -153,6 +152,6 @@ void oas_state_restart(decoder_state *state)
 void oas_state_free(decoder_state *state)
 {
     for (int i = 0; i < state->count; i++)
-        oas_free(state->memory[i].data);
+        oas_tensor_disown(&state->memory[i]);
     *state = (decoder_state){0};
 }

@@ -2,6 +2,7 @@
 #include "net/dit.h"
 
 #include <math.h>
+#include <string.h>
 
 static linear bind_linear(parameter_set *w, int out, int in, const char *prefix, int layer, const char *name)
 {
@@ -28,8 +29,11 @@ static void bind_block(dit_block *b, const dit_config *c, int i, parameter_set *
 oasis_status oas_dit_bind(dit *d, const dit_config *c, const route_layer *routes, parameter_set *w)
 {
     *d = (dit){.config = *c, .routes = routes, .blocks = oas_alloc((size_t)c->layers, sizeof *d->blocks)};
-    if (!d->blocks)
+    d->tables = oas_packed_new();
+    if (!d->blocks || !d->tables) {
+        oas_dit_free(d);
         return w->status = oas_fail_memory(&w->message, (size_t)c->layers * sizeof *d->blocks, "the transformer");
+    }
     d->patch.weight = oas_parameter(w, OAS_MATRIX, OAS_SHAPE5(c->dim, c->in_dim, 1, 2, 2), "patch_embedding.weight");
     d->patch.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(c->dim), "patch_embedding.bias");
     if (c->frequencies > 0)
@@ -62,27 +66,44 @@ void oas_dit_detect(dit_config *c, parameter_set *w)
 void oas_dit_free(dit *d)
 {
     oas_free(d->blocks);
+    oas_packed_free(&d->tables);
     *d = (dit){0};
 }
 
-tensor *oas_rope_table(graph *g, const token_grid *grid, int head_dim, float theta)
+struct rope_key {
+    token_grid grid;
+    int32_t head_dim;
+    float theta;
+};
+
+static oasis_status make_rope(void *arg, void *to)
 {
-    int64_t pairs = head_dim / 2, space = pairs / 3, time = pairs - 2 * space, n = grid->frames * grid->height * grid->width;
-    tensor *table = oas_tensor(g, OAS_F32, OAS_SHAPE2(n, head_dim));
-    if (!table || g->planning)
-        return table;
-    float *out = table->data;
+    const struct rope_key *r = arg;
+    const token_grid *grid = &r->grid;
+    int64_t pairs = r->head_dim / 2, space = pairs / 3, time = pairs - 2 * space;
+    int64_t n = grid->frames * grid->height * grid->width;
+    float *out = to;
     for (int64_t i = 0; i < n; i++) {
         int64_t place[3] = {i / (grid->height * grid->width), i / grid->width % grid->height, i % grid->width};
         for (int64_t p = 0; p < pairs; p++) {
             int axis = p < time ? 0 : p < time + space ? 1 : 2;
             int64_t of_axis = axis == 0 ? time : space, j = axis == 0 ? p : (p - time) % space;
-            double angle = (double)place[axis] * pow((double)theta, -(double)j / (double)of_axis);
+            double angle = (double)place[axis] * pow((double)r->theta, -(double)j / (double)of_axis);
             *out++ = (float)cos(angle);
             *out++ = (float)sin(angle);
         }
     }
-    return table;
+    return OASIS_OK;
+}
+
+tensor *oas_rope_table(graph *g, packed *cache, const token_grid *grid, int head_dim, float theta)
+{
+    struct rope_key r = {*grid, head_dim, theta};
+    r.grid.batch = 1;
+    pack_key key = {"rope"};
+    memcpy(key.bytes + 8, &r, sizeof r);
+    shape s = OAS_SHAPE2(grid->frames * grid->height * grid->width, head_dim);
+    return oas_graph_table(g, cache, &key, s, make_rope, &r);
 }
 
 /* What a block knows beside its weights. */
@@ -147,9 +168,9 @@ tensor *oas_dit(graph *g, const dit *d, tensor *c)
     int64_t tokens = oas_grid_tokens(&at.grid);
     time_values time = oas_time_embed(g, &d->time, config->timestep);
     at.time = time.e0;
-    at.rope = oas_rope_table(g, &at.grid, head_dim, config->rope_theta);
+    at.rope = oas_rope_table(g, d->tables, &at.grid, head_dim, config->rope_theta);
     at.text_place = (text_place){.heads = config->heads, .eps = config->eps};
-    at.text_place.no_rope = oas_rope_table(g, &origin, head_dim, config->rope_theta);
+    at.text_place.no_rope = oas_rope_table(g, d->tables, &origin, head_dim, config->rope_theta);
     at.text_place.context = oas_prompt_context(g, &d->text);
     tensor *patches = oas_space_to_depth(g, c, (block_factor){1, 2, 2}, OAS_CHANNEL_SLOW, 0, g->compute);
     tensor *x = oas_linear(g, patches, &d->patch, OAS_LINEAR, NULL, OAS_F32);

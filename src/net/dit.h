@@ -42,6 +42,7 @@ typedef struct dit {
     dit_block *blocks;
     linear head;
     tensor *head_modulation; /* [2, dim]: shift, scale */
+    packed *tables;          /* of angles, by grid */
 } dit;
 
 /*
@@ -61,8 +62,9 @@ tensor *oas_dit(graph *g, const dit *d, tensor *c);
 
 /*
  * The angles of one sample's grid: [F*h*w, head_dim], (cos, sin) per pair; pairs for time come first, then rows, columns.
- * Of head_dim/2 pairs, a third (rounded down) each turn with row and column, the rest with the frame.
+ * Of head_dim/2 pairs, a third (rounded down) each turn with row and column, the rest with the frame.  Kept in `cache`,
+ * or with NULL computed for this pass.
  */
-tensor *oas_rope_table(graph *g, const token_grid *grid, int head_dim, float theta);
+tensor *oas_rope_table(graph *g, packed *cache, const token_grid *grid, int head_dim, float theta);
 
 #endif

@@ -14,18 +14,27 @@ void oas_time_embedding_bind(time_embedding *t, int frequencies, int dim, parame
     t->projection.bias = oas_parameter(w, OAS_VECTOR, OAS_SHAPE1(6 * dim), "time_projection.1.bias");
 }
 
+struct wave_key {
+    double timestep;
+    int32_t n;
+};
+
+static oasis_status make_waves(void *arg, void *to)
+{
+    const struct wave_key *w = arg;
+    float *values = to;
+    for (int k = 0; k < w->n / 2; k++) {
+        double angle = w->timestep * pow(10000, -(double)k / (w->n / 2));
+        values[k] = (float)cos(angle);
+        values[w->n / 2 + k] = (float)sin(angle);
+    }
+    return OASIS_OK;
+}
+
 static tensor *waves(graph *g, int n, double timestep)
 {
-    tensor *s = oas_tensor(g, OAS_F32, OAS_SHAPE2(1, n));
-    if (!s || g->planning)
-        return s;
-    float *values = s->data;
-    for (int k = 0; k < n / 2; k++) {
-        double angle = timestep * pow(10000, -(double)k / (n / 2));
-        values[k] = (float)cos(angle);
-        values[n / 2 + k] = (float)sin(angle);
-    }
-    return s;
+    struct wave_key w = {timestep, n};
+    return oas_graph_table(g, NULL, &(pack_key){"waves"}, OAS_SHAPE2(1, n), make_waves, &w);
 }
 
 time_values oas_time_embed(graph *g, const time_embedding *t, double timestep)

@@ -22,6 +22,18 @@ static inline oas_pool *oas_graph_pool(const graph *g)
     return g->device ? g->device->pool : NULL;
 }
 
+/* The GPU that the graph computes on. */
+static inline oas_cuda *oas_graph_cuda(const graph *g)
+{
+    return g->cuda;
+}
+
+/* A tensor as CUDA kernels take it. */
+static inline cuda_array oas_array(const tensor *t)
+{
+    return t ? (cuda_array){t->data, (int32_t)t->dtype} : (cuda_array){NULL, 0};
+}
+
 /* The number of rows: values of all but the last dimension. */
 static inline int64_t oas_rows(const tensor *t)
 {

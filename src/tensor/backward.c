@@ -6,6 +6,8 @@
  */
 #include "tensor/graph.h"
 
+#include "tensor/offload.h"
+
 #include <string.h>
 
 struct spare {
@@ -47,11 +49,12 @@ tensor *oas_gradient(graph *g, tensor *t)
         return NULL;
     made->shape = t->shape;
     made->dtype = OAS_F32;
+    made->place = g->backend == OAS_CUDA ? OAS_DEVICE : OAS_HOST;
     made->data = shared ? shared->data : take_storage(g, oas_bytes(made));
     if (g->status != OASIS_OK)
         return NULL;
-    if (!shared && !g->planning)
-        memset(made->data, 0, oas_bytes(made));
+    if (!shared && oas_graph_zero(g, made->data, oas_bytes(made)) < 0)
+        return NULL;
     return t->grad = made;
 }
 
@@ -79,6 +82,24 @@ static oasis_status run_reference(graph *g, const node *n)
     return n->op->backward[OAS_REF](g, &copy);
 }
 
+static oasis_status run_host(graph *g, const node *n)
+{
+    const op *o = n->op;
+    bool (*accepts)(const graph *, const node *) = o->accepts_backward ? o->accepts_backward : o->accepts;
+    op_fn *fast = g->backend == OAS_CPU && (!accepts || accepts(g, n)) ? o->backward[OAS_CPU] : NULL;
+    return fast ? fast(g, n) : run_reference(g, n);
+}
+
+static oasis_status run_cuda(graph *g, const node *n)
+{
+    op_fn *fn = n->op->backward[OAS_CUDA];
+    if (!fn || (n->op->accepts_cuda && !n->op->accepts_cuda(g, n)))
+        return oas_backward_on_host(g, n, run_host);
+    device_node on_device;
+    OAS_TRY(oas_node_to_device(g, n, &on_device));
+    return fn(g, &on_device.node);
+}
+
 static oasis_status run(graph *g, const node *n)
 {
     const op *o = n->op;
@@ -89,14 +110,14 @@ static oasis_status run(graph *g, const node *n)
     for (int i = 0; i < o->n_in; i++)
         if (n->in[i] && n->in[i]->needs_grad && !(o->constant >> i & 1) && !oas_gradient(g, n->in[i]))
             return g->status;
-    bool (*accepts)(const graph *, const node *) = o->accepts_backward ? o->accepts_backward : o->accepts;
-    op_fn *fast = g->backend == OAS_CPU && (!accepts || accepts(g, n)) ? o->backward[OAS_CPU] : NULL;
     size_t mark = g->memory.used;
     double start = g->planning ? 0 : oas_now();
-    oasis_status s = fast ? fast(g, n) : run_reference(g, n);
+    oasis_status s = g->backend == OAS_CUDA ? run_cuda(g, n) : run_host(g, n);
     oas_arena_release(&g->memory, mark);
     if (s == OASIS_OK)
         s = g->status;
+    if (s == OASIS_OK && g->timed && g->backend == OAS_CUDA && !g->planning)
+        s = oas_cuda_wait(g->cuda, &g->message);
     double flops = o->flops ? 2 * o->flops(n) : 0; /* for the input's gradient, and for the weight's */
     stage_time *stage = o->stage ? oas_graph_stage(g, o->stage) : NULL;
     if (stage) {
@@ -142,9 +163,8 @@ oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent)
                        oas_shape_text(&cotangent->shape).text, oas_shape_text(&out->shape).text);
         return g->status;
     }
-    float *values = seed->data;
-    for (int64_t i = 0, n = oas_count(&out->shape); i < n && !g->planning; i++)
-        values[i] += cotangent ? ((const float *)cotangent->data)[i] : 1.f;
+    if (oas_add_on_host(g, seed, cotangent) < 0)
+        return g->status;
     return walk(g);
 }
 
@@ -213,16 +233,14 @@ static oasis_status checkpoint_backward(graph *g, const node *n)
 static const op checkpoint = {
     .name = "checkpoint",
     .n_in = OAS_MAX_INPUTS,
-    .backward = {[OAS_REF] = checkpoint_backward, [OAS_CPU] = checkpoint_backward},
+    .backward = {[OAS_REF] = checkpoint_backward, [OAS_CPU] = checkpoint_backward, [OAS_CUDA] = checkpoint_backward},
 };
 
 /* A copy of x, on which the block may work in place. */
 static tensor *copy_of(graph *g, const tensor *x)
 {
     tensor *y = oas_tensor(g, x->dtype, x->shape);
-    if (y && !g->planning)
-        memcpy(y->data, x->data, oas_bytes(y));
-    return y;
+    return y && oas_graph_copy(g, y->data, x->data, oas_bytes(y)) < 0 ? NULL : y;
 }
 
 tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t arg_bytes, tensor *const *in, int n_in)
@@ -246,8 +264,8 @@ tensor *oas_checkpoint(graph *g, oas_block_fn *block, const void *arg, size_t ar
     if (!oas_shape_equal(&result->shape, &x->shape) || result->dtype != x->dtype)
         return oas_graph_fail(g, OASIS_E_ARGUMENT, "checkpoint: the block makes %s of %s",
                               oas_shape_text(&result->shape).text, oas_shape_text(&x->shape).text);
-    if (result->data != y->data)
-        memmove(y->data, result->data, oas_bytes(y));
+    if (result->data != y->data && oas_graph_copy(g, y->data, result->data, oas_bytes(y)) < 0)
+        return NULL;
     oas_arena_release(&g->memory, mark);
     struct checkpoint_param p = {block, kept_arg};
     *n = (node){.op = &checkpoint, .out = y, .previous = g->tape, .needs_grad = true};

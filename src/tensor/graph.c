@@ -6,6 +6,8 @@
  */
 #include "tensor/graph.h"
 
+#include "tensor/offload.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,11 +30,12 @@ static tensor *out_of_memory(graph *g, size_t bytes)
                           g->memory.size, bytes);
 }
 
-/* A counting arena has no memory, so planning takes headers and nodes from the heap of `headers`. */
+/* A counting arena has no memory, and that of a GPU is not for headers and nodes: they lie in `headers` then. */
 void *oas_graph_small(graph *g, size_t bytes)
 {
-    void *block = oas_arena_take(g->memory.counting ? &g->headers : &g->memory, bytes);
-    if (g->memory.counting)
+    bool apart = g->memory.counting || g->backend == OAS_CUDA;
+    void *block = oas_arena_take(apart ? &g->headers : &g->memory, bytes);
+    if (g->backend != OAS_CUDA && g->memory.counting)
         oas_arena_take(&g->memory, bytes);
     if (!block)
         out_of_memory(g, bytes);
@@ -50,6 +53,7 @@ tensor *oas_tensor_header(graph *g)
 static bool new_data(graph *g, tensor *t)
 {
     size_t bytes = oas_bytes(t);
+    t->place = g->backend == OAS_CUDA ? OAS_DEVICE : OAS_HOST;
     t->data = oas_arena_take(&g->memory, bytes);
     if (g->memory.failed)
         out_of_memory(g, bytes);
@@ -148,6 +152,18 @@ static double bytes_moved(const node *n)
     return bytes;
 }
 
+static oasis_status run(graph *g, node *n);
+
+static oasis_status run_cuda(graph *g, node *n)
+{
+    op_fn *fn = n->op->forward[OAS_CUDA];
+    if (!fn || (n->op->accepts_cuda && !n->op->accepts_cuda(g, n)))
+        return oas_forward_on_host(g, n, run);
+    device_node on_device;
+    OAS_TRY(oas_node_to_device(g, n, &on_device));
+    return fn(g, &on_device.node);
+}
+
 static oasis_status run(graph *g, node *n)
 {
     op_fn *fast = n->op->forward[OAS_CPU];
@@ -155,7 +171,9 @@ static oasis_status run(graph *g, node *n)
     size_t mark = g->memory.used;
     double start = g->planning ? 0 : oas_now();
     oasis_status s = OASIS_OK;
-    if (!use_fast)
+    if (g->backend == OAS_CUDA)
+        s = run_cuda(g, n);
+    else if (!use_fast)
         s = run_reference(g, n);
     else if (!g->planning)
         s = fast(g, n);
@@ -163,6 +181,8 @@ static oasis_status run(graph *g, node *n)
         oas_scratch(g, n->op->scratch(g, n));
     if (s == OASIS_OK)
         s = g->status;
+    if (s == OASIS_OK && g->timed && g->backend == OAS_CUDA && !g->planning)
+        s = oas_cuda_wait(g->cuda, &g->message);
     double flops = n->op->flops ? n->op->flops(n) : 0;
     stage_time *stage = oas_graph_stage(g, n->op->stage);
     stage->flops += flops;
@@ -181,6 +201,7 @@ static bool place_output(graph *g, node *n)
     const tensor *x = n->op->in_place ? n->in[n->op->in_place - 1] : NULL;
     if (x && !g->recording && x->dtype == n->out->dtype && oas_shape_equal(&x->shape, &n->out->shape)) {
         n->out->data = x->data;
+        n->out->place = x->place;
         return true;
     }
     return new_data(g, n->out);
@@ -256,8 +277,8 @@ tensor *oas_graph_sink(graph *g, tensor *t, size_t mark)
     tensor copy = *t;
     oas_arena_release(&g->memory, mark);
     tensor *kept = oas_tensor(g, copy.dtype, copy.shape);
-    if (kept && !g->planning)
-        memmove(kept->data, copy.data, oas_bytes(kept));
+    if (kept && oas_graph_copy(g, kept->data, copy.data, oas_bytes(kept)) < 0)
+        return NULL;
     return kept;
 }
 

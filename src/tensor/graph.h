@@ -22,6 +22,8 @@
 #define OAS_TENSOR_GRAPH_H
 
 #include "base/threads.h"
+#include "cuda/cuda.h"
+#include "tensor/pack.h"
 #include "tensor/tensor.h"
 
 #include <stdatomic.h>
@@ -29,7 +31,7 @@
 typedef enum oas_backend {
     OAS_REF,  /* plain C on floats: the definition, never missing */
     OAS_CPU,  /* fast; falls back to OAS_REF where NULL */
-    OAS_CUDA, /* reserved */
+    OAS_CUDA, /* a GPU; falls back to the CPU where NULL, with copies there and back */
     OAS_BACKENDS
 } oas_backend;
 
@@ -56,6 +58,9 @@ struct node {
 /*
  * Computes n->out from n->in.  Shapes have been checked; never called while the graph plans.  A REF function sees floats only: the graph converts other
  * types before and after.  A CPU function sees the types that op->accepts said yes to.
+ *
+ * A CUDA function sees device memory alone, whatever the types; it only puts work on the stream.  It is called while the
+ * graph plans, too: then it takes its scratch and returns.
  */
 typedef oasis_status op_fn(graph *g, const node *n);
 
@@ -77,6 +82,8 @@ struct op {
     int in_place;
     /* Can the CPU function take these types and sizes on this machine?  NULL = whatever comes. */
     bool (*accepts)(const graph *g, const node *n);
+    /* Can the CUDA functions, forward and backward, take these?  NULL = whatever comes; false: they run on the CPU. */
+    bool (*accepts_cuda)(const graph *g, const node *n);
     /* The most bytes that the CPU forward takes by oas_scratch, for the plan; NULL = none. */
     size_t (*scratch)(graph *g, const node *n);
     op_fn *forward[OAS_BACKENDS];
@@ -104,11 +111,13 @@ typedef struct stage_time {
 
 struct graph {
     arena memory;
-    arena headers;        /* tensor headers while planning, when `memory` only counts */
+    arena headers;        /* of headers and nodes, when `memory` only counts, or lies on a GPU */
     device *device;       /* NULL: REF, one thread */
+    oas_cuda *cuda;       /* where OAS_CUDA computes */
     oas_backend backend;
     oas_dtype compute;    /* type of activations: OAS_BF16 or OAS_F32 */
     bool planning, recording;
+    bool timed;           /* waits for the GPU after each op, so that the times of stages are those of the work */
     bool checkpointing;   /* oas_checkpoint drops what is inside, and computes it again in backward */
     oasis_status status;  /* first failure, sticky */
     oasis_message message;
@@ -121,6 +130,51 @@ struct graph {
     void *watch_user;
     const atomic_bool *cancel; /* set by another thread: builders fail with OASIS_E_CANCELLED; may be NULL */
 };
+
+/* ---- storage ------------------------------------------------------------------------------------------------------- */
+
+/* Makes the arena where the graph computes; false when memory is short. */
+bool oas_graph_open(graph *g, size_t bytes);
+void oas_graph_close(graph *g); /* frees it */
+
+/* Storage outside the arena, where the graph computes: a tensor's own, not cleared; false when memory is short. */
+bool oas_graph_own(graph *g, tensor *t);
+void oas_tensor_disown(tensor *t); /* frees it, after the graph's life too */
+
+/*
+ * Copies whole tensors, or `bytes` from an offset on, between the host and the graph's storage.  `host` may be used again
+ * at once.  Nothing happens while planning or after a failure; all return g->status.
+ */
+oasis_status oas_graph_upload(graph *g, tensor *t, const void *host);
+oasis_status oas_graph_upload_part(graph *g, tensor *t, size_t offset, const void *host, size_t bytes);
+oasis_status oas_graph_download(graph *g, void *host, const tensor *t);
+oasis_status oas_graph_download_part(graph *g, void *host, const tensor *t, size_t offset, size_t bytes);
+
+/* Copies within the graph's storage (stretches may overlap), and clears.  Nothing happens while planning. */
+oasis_status oas_graph_copy(graph *g, void *to, const void *from, size_t bytes);
+oasis_status oas_graph_zero(graph *g, void *to, size_t bytes);
+
+/*
+ * `rows` rows of `bytes` each, from and to stretches that lie `from_step` and `to_step` bytes apart, within the graph's
+ * storage.  Nothing happens while planning.
+ */
+oasis_status oas_graph_copy_rows(graph *g, void *to, size_t to_step, const void *from, size_t from_step, size_t bytes,
+                                 size_t rows);
+
+/*
+ * A float tensor of values that depend on `key` alone: computed by `make` at the first use, and kept in `cache` (NULL: for
+ * this pass only) where the graph computes.  Not to be written to.
+ */
+tensor *oas_graph_table(graph *g, packed *cache, const pack_key *key, shape s, pack_fn *make, void *arg);
+
+/*
+ * A prepared form of a weight on the graph's GPU, cached with it; `make` fills device memory.  Only for weights that have
+ * `packed` and take no gradient.  *form is NULL while planning.
+ */
+oasis_status oas_cuda_form(graph *g, const tensor *weight, const pack_key *key, size_t bytes, pack_fn *make, void *arg,
+                           void **form);
+
+/* ---- building ------------------------------------------------------------------------------------------------------ */
 
 /* Fails the graph (only the first failure is kept); returns NULL so that builders can say `return oas_graph_fail(...)`. */
 tensor *oas_graph_fail(graph *g, oasis_status status, const char *format, ...) OAS_PRINTF(3, 4);

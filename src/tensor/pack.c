@@ -7,6 +7,7 @@
 struct form {
     pack_key key;
     void *data;
+    void (*give)(void *block);
     struct form *next;
 };
 
@@ -30,7 +31,7 @@ void oas_packed_free(packed **p)
         return;
     for (struct form *f = (*p)->forms, *next; f; f = next) {
         next = f->next;
-        oas_free(f->data);
+        f->give(f->data);
         oas_free(f);
     }
     pthread_mutex_destroy(&(*p)->lock);
@@ -38,16 +39,27 @@ void oas_packed_free(packed **p)
     *p = NULL;
 }
 
-static oasis_status add_form(packed *p, const pack_key *key, size_t bytes, pack_fn *make, void *arg, struct form **out)
+static void *take_plain(void *owner, size_t bytes)
+{
+    (void)owner;
+    return oas_alloc(bytes, 1);
+}
+
+static const pack_storage plain = {take_plain, oas_free, NULL};
+
+static oasis_status add_form(packed *p, const pack_storage *in, const pack_key *key, size_t bytes, pack_fn *make,
+                             void *arg, struct form **out)
 {
     struct form *f = oas_alloc(1, sizeof *f);
     if (!f)
         return OASIS_E_MEMORY;
     f->key = *key;
-    f->data = oas_alloc(bytes, 1);
+    f->give = in->give;
+    f->data = in->take(in->owner, bytes);
     oasis_status s = f->data ? make(arg, f->data) : OASIS_E_MEMORY;
     if (s < 0) {
-        oas_free(f->data);
+        if (f->data)
+            f->give(f->data);
         oas_free(f);
         return s;
     }
@@ -60,13 +72,19 @@ static oasis_status add_form(packed *p, const pack_key *key, size_t bytes, pack_
 
 oasis_status oas_packed_get(packed *p, const pack_key *key, size_t bytes, pack_fn *make, void *arg, const void **form)
 {
+    return oas_packed_get_in(p, &plain, key, bytes, make, arg, form);
+}
+
+oasis_status oas_packed_get_in(packed *p, const pack_storage *in, const pack_key *key, size_t bytes, pack_fn *make,
+                               void *arg, const void **form)
+{
     oasis_status s = OASIS_OK;
     pthread_mutex_lock(&p->lock);
     struct form *f = p->forms;
     while (f && memcmp(&f->key, key, sizeof *key) != 0)
         f = f->next;
     if (!f)
-        s = add_form(p, key, bytes, make, arg, &f);
+        s = add_form(p, in, key, bytes, make, arg, &f);
     pthread_mutex_unlock(&p->lock);
     if (s == OASIS_OK)
         *form = f->data;

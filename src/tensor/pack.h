@@ -14,6 +14,13 @@ typedef struct pack_key {
     unsigned char bytes[OAS_PACK_KEY];
 } pack_key;
 
+/* Memory that forms lie in, where it is not the process's. */
+typedef struct pack_storage {
+    void *(*take)(void *owner, size_t bytes); /* NULL: there is not so much */
+    void (*give)(void *block);                /* after the owner's life, too */
+    void *owner;
+} pack_storage;
+
 /* Writes the form into `to`. */
 typedef oasis_status pack_fn(void *arg, void *to);
 
@@ -25,6 +32,10 @@ void oas_packed_free(packed **p);
  * Fails with OASIS_E_MEMORY or what `make` says.
  */
 oasis_status oas_packed_get(packed *p, const pack_key *key, size_t bytes, pack_fn *make, void *arg, const void **form);
+
+/* The same in other memory; the key must tell such forms from others. */
+oasis_status oas_packed_get_in(packed *p, const pack_storage *in, const pack_key *key, size_t bytes, pack_fn *make,
+                               void *arg, const void **form);
 
 /* Bytes of all forms made so far. */
 size_t oas_packed_bytes(const packed *p);

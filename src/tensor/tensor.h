@@ -16,6 +16,9 @@ enum { OAS_MAX_RANK = 5 };
 
 typedef enum oas_dtype { OAS_F32, OAS_BF16, OAS_DTYPES } oas_dtype;
 
+/* Where values lie: in the process's memory, or in that of the GPU where the graph computes. */
+typedef enum oas_place { OAS_HOST, OAS_DEVICE } oas_place;
+
 static inline size_t oas_dtype_size(oas_dtype dtype)
 {
     return dtype == OAS_F32 ? 4 : 2;
@@ -34,7 +37,8 @@ typedef struct tensor tensor;
 struct tensor {
     shape shape;
     oas_dtype dtype;
-    void *data;         /* NULL while planning */
+    oas_place place;
+    void *data;         /* NULL while planning; on the GPU where place says so, not for the host to follow */
     const char *name;   /* of a weight, for messages; else NULL */
     packed *packed;     /* cache of prepared forms; only weights have one */
     tensor *grad;       /* float, same shape; NULL unless somebody asked for it */

@@ -158,7 +158,7 @@ static void reduce_text(graph *g, dit *d, const wan_run *run)
 {
     const token_grid origin = {1, 1, 1, 1};
     text_place at = {.heads = d->config.heads, .eps = d->config.eps, .context = oas_prompt_context(g, &d->text)};
-    at.no_rope = oas_rope_table(g, &origin, d->config.dim / d->config.heads, d->config.rope_theta);
+    at.no_rope = oas_rope_table(g, NULL, &origin, d->config.dim / d->config.heads, d->config.rope_theta);
     for (int i = 0; i < d->config.layers; i++) {
         text_block *b = &d->blocks[i].text;
         if (run->constant)

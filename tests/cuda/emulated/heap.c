@@ -15,7 +15,7 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
 #endif
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, MOST_FILLED = 1 << 20 /* pages that nobody touched cost nothing to protect */ };
 static const size_t TOTAL = (size_t)8 << 30;
 
 typedef struct block {
@@ -73,7 +73,7 @@ static void *take(size_t bytes)
     void *data = mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED)
         return NULL;
-    memset(data, 0xff, bytes);
+    memset(data, 0xff, bytes < MOST_FILLED ? bytes : MOST_FILLED);
     ASAN_POISON_MEMORY_REGION((char *)data + bytes, pages - bytes);
     mprotect((char *)data + pages, PAGE, PROT_NONE);
     if (heap.open == 0)

@@ -17,7 +17,7 @@ extern "C" {
 void oas_emulated_heap_open(void);
 void oas_emulated_heap_close(void);
 
-/* Filled with bytes 0xff; NULL when the emulated GPU's memory is used up. */
+/* Filled with bytes 0xff, large blocks at their front; NULL when the emulated GPU's memory is used up. */
 void *oas_emulated_heap_take(size_t bytes);
 void oas_emulated_heap_give(void *block);
 void oas_emulated_heap_use(size_t *free_bytes, size_t *total_bytes);

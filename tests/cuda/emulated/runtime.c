@@ -79,7 +79,7 @@ static oasis_status copy(void *to, const void *from, size_t bytes)
 {
     oas_emulated_heap_open();
     if (bytes > 0)
-        memmove(to, from, bytes);
+        memcpy(to, from, bytes);
     oas_emulated_heap_close();
     return OASIS_OK;
 }
@@ -100,6 +100,17 @@ oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes
 {
     (void)c;
     return copy(to, from, bytes);
+}
+
+oasis_status oas_cuda_copy_rows(oas_cuda *c, void *to, size_t to_step, const void *from, size_t from_step, size_t bytes,
+                                size_t rows)
+{
+    (void)c;
+    oas_emulated_heap_open();
+    for (size_t i = 0; i < rows; i++)
+        memmove((char *)to + i * to_step, (const char *)from + i * from_step, bytes);
+    oas_emulated_heap_close();
+    return OASIS_OK;
 }
 
 oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
