@@ -1,0 +1,543 @@
+/*
+ * Norms: a warp, or a part of one, for every row.  Of a row of d values each of `lanes` lanes holds the chunks lane,
+ * lane + lanes, ...: in registers up to 1536 values (K chunks), else they are read again for every use (K = 0).
+ *
+ * The way back runs over rows first, which gives dx and keeps a few numbers of every row; a second pass sums over rows for
+ * the gradients of gains.
+ */
+#include "cuda/passes_parts.cuh"
+#include "cuda/sums.cuh"
+
+enum { WARP = 32 };
+
+/* Lanes of a row: a power of two. */
+static int lanes_for(int64_t d)
+{
+    int64_t chunks = (d + OAS_CHUNK - 1) / OAS_CHUNK;
+    int lanes = 1;
+    while (lanes < chunks && lanes < WARP)
+        lanes *= 2;
+    return lanes;
+}
+
+/* The rows of a thread's group of lanes, and the chunks of a lane. */
+struct row_walk {
+    int64_t rows, d;
+    int lanes;
+    bool wide;
+};
+
+/* A row as one lane sees it.  All lanes of a warp walk together; groups behind the last row see no values. */
+template <int K> struct lane_row {
+    cuda_array a;
+    int64_t begin, d;
+    int lane, lanes;
+    bool there, wide;
+    float kept[K > 0 ? K : 1][OAS_CHUNK];
+
+    __device__ int count(int k) const
+    {
+        return there ? oas_in_chunk(column(k), d) : 0;
+    }
+
+    __device__ int64_t column(int k) const
+    {
+        return ((int64_t)k * lanes + lane) * OAS_CHUNK;
+    }
+
+    __device__ void load(int k, float v[OAS_CHUNK]) const
+    {
+        oas_load8(v, a, begin + column(k), count(k), wide);
+    }
+
+    __device__ void start(const row_walk &w, cuda_array from, int64_t row)
+    {
+        a = from;
+        begin = row * w.d;
+        d = w.d;
+        lane = (int)threadIdx.x % w.lanes;
+        lanes = w.lanes;
+        there = row < w.rows;
+        wide = w.wide;
+        OAS_UNROLL
+        for (int k = 0; k < K; k++)
+            load(k, kept[k]);
+    }
+
+    __device__ void get(int k, float v[OAS_CHUNK]) const
+    {
+        if constexpr (K == 0)
+            load(k, v);
+        else
+            OAS_UNROLL
+        for (int i = 0; i < OAS_CHUNK; i++)
+            v[i] = kept[k][i];
+    }
+
+    /* How many chunks a lane goes through. */
+    __device__ int chunks() const
+    {
+        return K > 0 ? K : (int)((d + (int64_t)lanes * OAS_CHUNK - 1) / ((int64_t)lanes * OAS_CHUNK));
+    }
+};
+
+/* The walk over rows: `row` of this group, as long as any group of the warp has one. */
+#define FOR_ROWS(w, row)                                                                                               \
+    for (int64_t row = oas_first_item() / (w).lanes, oas_warp_row = oas_first_item() / WARP * (WARP / (w).lanes);      \
+         oas_warp_row < (w).rows; row += oas_item_step() / (w).lanes, oas_warp_row += oas_item_step() / (w).lanes)
+
+/* Launches kernel<K>(walk, job) with the K that fits. */
+#define LAUNCH_ROWS(c, kernel, walk, job)                                                                              \
+    do {                                                                                                               \
+        int64_t each = (int64_t)(walk).lanes * OAS_CHUNK;                                                              \
+        int64_t k = ((walk).d + each - 1) / each;                                                                      \
+        unsigned blocks = oas_blocks(c, (walk).rows * (walk).lanes);                                                   \
+        auto chosen = k <= 1 ? kernel<1> : k <= 2 ? kernel<2> : k <= 4 ? kernel<4> : k <= 6 ? kernel<6> : kernel<0>;   \
+        OAS_LAUNCH(c, chosen, blocks, OAS_BLOCK, 0, walk, job);                                                        \
+    } while (0)
+
+static row_walk walk_of(int64_t rows, int64_t d, bool wide)
+{
+    row_walk w = {rows, d, lanes_for(d), wide};
+    return w;
+}
+
+enum { ROW_NUMBERS = 2 }; /* floats that the way back keeps of a row */
+
+size_t oas_pass_norm_bytes(oas_cuda *c, int64_t rows, int64_t d)
+{
+    (void)c;
+    oas_sum_plan p = oas_plan_sums(rows, d);
+    return oas_partial_bytes(&p, 2) + (size_t)(rows * ROW_NUMBERS) * sizeof(float);
+}
+
+/* ---- layer norm ------------------------------------------------------------------------------------------------------ */
+
+struct layer_job {
+    cuda_array y, x, gain, shift, dy, dx;
+    float *numbers; /* mean and 1/deviation of every row, for the sums */
+    float plus, eps;
+};
+
+template <int K> __device__ static void statistics(const lane_row<K> &x, float eps, float *mean, float *r)
+{
+    float sum = 0.f, square = 0.f, v[OAS_CHUNK];
+    OAS_UNROLL
+    for (int k = 0; k < x.chunks(); k++) {
+        x.get(k, v);
+        OAS_UNROLL
+        for (int i = 0; i < OAS_CHUNK; i++)
+            sum += v[i];
+    }
+    *mean = oas_group_sum(sum, x.lanes) / (float)x.d;
+    OAS_UNROLL
+    for (int k = 0; k < x.chunks(); k++) {
+        int n = x.count(k);
+        x.get(k, v);
+        OAS_UNROLL
+        for (int i = 0; i < OAS_CHUNK; i++)
+            square += i < n ? (v[i] - *mean) * (v[i] - *mean) : 0.f;
+    }
+    *r = 1.f / sqrtf(oas_group_sum(square, x.lanes) / (float)x.d + eps);
+}
+
+template <int K> static __global__ void layer_norm_kernel(row_walk w, layer_job j)
+{
+    FOR_ROWS(w, row)
+    {
+        lane_row<K> x;
+        float mean, r, v[OAS_CHUNK], gain[OAS_CHUNK], shift[OAS_CHUNK];
+        x.start(w, j.x, row);
+        statistics(x, j.eps, &mean, &r);
+        OAS_UNROLL
+        for (int k = 0; k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            oas_load8(shift, j.shift, x.column(k), n, w.wide);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++)
+                v[i] = (v[i] - mean) * r * (j.plus + gain[i]) + shift[i];
+            oas_store8(j.y, x.begin + x.column(k), v, n, w.wide);
+        }
+    }
+}
+
+oasis_status oas_pass_layer_norm(oas_cuda *c, cuda_array y, cuda_array x, const float *gain, const float *shift,
+                                 float plus, float eps, int64_t rows, int64_t d)
+{
+    if (rows < 1 || d < 1)
+        return OASIS_OK;
+    layer_job j = {y, x, oas_float_array(gain), oas_float_array(shift), OAS_NONE, OAS_NONE, NULL, plus, eps};
+    bool wide = oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d) && oas_is_wide(shift, d);
+    row_walk w = walk_of(rows, d, wide);
+    LAUNCH_ROWS(c, layer_norm_kernel, w, j);
+    return oas_launched();
+}
+
+/* With u = (x - mean) r and e = dy (plus + gain):  dx += r (e - mean(e) - u mean(e u)). */
+template <int K> static __global__ void layer_norm_backward_kernel(row_walk w, layer_job j)
+{
+    FOR_ROWS(w, row)
+    {
+        lane_row<K> x, dy;
+        float mean, r, sum = 0.f, along = 0.f, v[OAS_CHUNK], e[OAS_CHUNK], gain[OAS_CHUNK];
+        x.start(w, j.x, row);
+        dy.start(w, j.dy, row);
+        statistics(x, j.eps, &mean, &r);
+        OAS_UNROLL
+        for (int k = 0; k < x.chunks(); k++) {
+            x.get(k, v);
+            dy.get(k, e);
+            oas_load8(gain, j.gain, x.column(k), x.count(k), w.wide);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++) {
+                e[i] *= j.plus + gain[i];
+                sum += e[i];
+                along += e[i] * (v[i] - mean) * r;
+            }
+        }
+        sum = oas_group_sum(sum, x.lanes) / (float)w.d;
+        along = oas_group_sum(along, x.lanes) / (float)w.d;
+        if (x.there && x.lane == 0) {
+            j.numbers[ROW_NUMBERS * row] = mean;
+            j.numbers[ROW_NUMBERS * row + 1] = r;
+        }
+        OAS_UNROLL
+        for (int k = 0; j.dx.data && k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            dy.get(k, e);
+            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++)
+                v[i] = r * (e[i] * (j.plus + gain[i]) - sum - (v[i] - mean) * r * along);
+            oas_add8(j.dx, x.begin + x.column(k), v, n, w.wide);
+        }
+    }
+}
+
+/* dy u for the gain, and dy for the shift. */
+struct layer_values {
+    enum { SUMS = 2 };
+    cuda_array x, dy;
+    const float *numbers;
+    int64_t d;
+    bool wide;
+
+    __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
+    {
+        float mean = numbers[ROW_NUMBERS * row], r = numbers[ROW_NUMBERS * row + 1];
+        oas_load8(v[0], x, row * d + column, n, wide);
+        oas_load8(v[1], dy, row * d + column, n, wide);
+        OAS_UNROLL
+        for (int k = 0; k < OAS_CHUNK; k++)
+            v[0][k] = v[1][k] * (v[0][k] - mean) * r;
+    }
+};
+
+oasis_status oas_pass_layer_norm_backward(oas_cuda *c, float *dx, float *dgain, float *dshift, cuda_array x,
+                                          const float *gain, const float *dy, float plus, float eps, int64_t rows,
+                                          int64_t d, void *partial)
+{
+    if (rows < 1 || d < 1)
+        return OASIS_OK;
+    float *numbers = (float *)partial, *sums = numbers + ROW_NUMBERS * rows, *gradients[] = {dgain, dshift};
+    bool wide = oas_is_wide(x, d) && oas_is_wide(dx, d) && oas_is_wide(gain, d) && oas_is_wide(dy, d);
+    layer_job j = {OAS_NONE, x,  oas_float_array(gain), OAS_NONE, oas_float_array(dy), oas_float_array(dx), numbers,
+                   plus,     eps};
+    row_walk w = walk_of(rows, d, wide);
+    LAUNCH_ROWS(c, layer_norm_backward_kernel, w, j);
+    layer_values f = {x, oas_float_array(dy), numbers, d, wide};
+    oas_sum_plan p = oas_plan_sums(rows, d);
+    return dgain || dshift ? oas_sum_rows(c, f, &p, gradients, sums) : oas_launched();
+}
+
+/* ---- RMS norm and rotation ------------------------------------------------------------------------------------------- */
+
+struct rope_job {
+    cuda_array y, x, gain, rope, dy, dx;
+    float *numbers;
+    int64_t period, head;
+    float eps;
+    bool wide_rope;
+};
+
+/* The angles (cos, sin, cos, sin ...) of the columns from `column` on. */
+__device__ static inline void load_rope(const cuda_array &rope, int64_t row, int64_t period, int64_t head,
+                                        int64_t column, int n, bool wide, float v[OAS_CHUNK])
+{
+    int64_t token, at;
+    oas_divide(row, period, &token);
+    oas_divide(column, head, &at);
+    cuda_array of_token = rope;
+    of_token.data = (float *)rope.data + token * head;
+    oas_load8_repeated(v, of_token, at, head, n, wide);
+}
+
+/* Turns pairs by the angles, or back. */
+__device__ static inline void turn(float v[OAS_CHUNK], const float angle[OAS_CHUNK], float sign)
+{
+    OAS_UNROLL
+    for (int i = 0; i < OAS_CHUNK; i += 2) {
+        float a = v[i], b = v[i + 1], c = angle[i], s = sign * angle[i + 1];
+        v[i] = a * c - b * s;
+        v[i + 1] = a * s + b * c;
+    }
+}
+
+template <int K> __device__ static float square_sum(const lane_row<K> &x)
+{
+    float square = 0.f, v[OAS_CHUNK];
+    OAS_UNROLL
+    for (int k = 0; k < x.chunks(); k++) {
+        x.get(k, v);
+        OAS_UNROLL
+        for (int i = 0; i < OAS_CHUNK; i++)
+            square += v[i] * v[i];
+    }
+    return oas_group_sum(square, x.lanes);
+}
+
+template <int K> static __global__ void rope_kernel(row_walk w, rope_job j)
+{
+    FOR_ROWS(w, row)
+    {
+        lane_row<K> x;
+        float v[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK];
+        x.start(w, j.x, row);
+        float r = 1.f / sqrtf(square_sum(x) / (float)w.d + j.eps);
+        OAS_UNROLL
+        for (int k = 0; k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++)
+                v[i] *= r * gain[i];
+            turn(v, angle, 1.f);
+            oas_store8(j.y, x.begin + x.column(k), v, n, w.wide);
+        }
+    }
+}
+
+oasis_status oas_pass_rms_norm_rope(oas_cuda *c, cuda_array y, cuda_array x, const float *gain, const float *rope,
+                                    int64_t period, int64_t head, float eps, int64_t rows, int64_t d)
+{
+    if (rows < 1 || d < 1)
+        return OASIS_OK;
+    rope_job j = {y,    x,   oas_float_array(gain),  oas_float_array(rope), OAS_NONE, OAS_NONE, NULL, period,
+                  head, eps, oas_is_wide(rope, head)};
+    row_walk w = walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d));
+    LAUNCH_ROWS(c, rope_kernel, w, j);
+    return oas_launched();
+}
+
+/* With du = dy turned back:  dx += r du gain - x r^3 / d sum(du gain x). */
+template <int K> static __global__ void rope_backward_kernel(row_walk w, rope_job j)
+{
+    FOR_ROWS(w, row)
+    {
+        lane_row<K> x, dy;
+        float v[OAS_CHUNK], du[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK], along = 0.f;
+        x.start(w, j.x, row);
+        dy.start(w, j.dy, row);
+        float r = 1.f / sqrtf(square_sum(x) / (float)w.d + j.eps);
+        OAS_UNROLL
+        for (int k = 0; k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            dy.get(k, du);
+            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
+            turn(du, angle, -1.f);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++)
+                along += du[i] * gain[i] * v[i];
+        }
+        float back = oas_group_sum(along, x.lanes) / (float)w.d * r * r * r;
+        if (x.there && x.lane == 0)
+            j.numbers[row] = r;
+        OAS_UNROLL
+        for (int k = 0; j.dx.data && k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            dy.get(k, du);
+            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
+            turn(du, angle, -1.f);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++)
+                v[i] = r * du[i] * gain[i] - v[i] * back;
+            oas_add8(j.dx, x.begin + x.column(k), v, n, w.wide);
+        }
+    }
+}
+
+/* du x r for the gain. */
+struct rope_values {
+    enum { SUMS = 1 };
+    cuda_array x, dy, rope;
+    const float *numbers;
+    int64_t d, period, head;
+    bool wide, wide_rope;
+
+    __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
+    {
+        float r = numbers[row], angle[OAS_CHUNK], of_x[OAS_CHUNK];
+        oas_load8(of_x, x, row * d + column, n, wide);
+        oas_load8(v[0], dy, row * d + column, n, wide);
+        load_rope(rope, row, period, head, column, n, wide_rope, angle);
+        turn(v[0], angle, -1.f);
+        OAS_UNROLL
+        for (int k = 0; k < OAS_CHUNK; k++)
+            v[0][k] *= of_x[k] * r;
+    }
+};
+
+oasis_status oas_pass_rms_norm_rope_backward(oas_cuda *c, float *dx, float *dgain, cuda_array x, const float *gain,
+                                             const float *rope, const float *dy, int64_t period, int64_t head,
+                                             float eps, int64_t rows, int64_t d, void *partial)
+{
+    if (rows < 1 || d < 1)
+        return OASIS_OK;
+    float *numbers = (float *)partial, *sums = numbers + ROW_NUMBERS * rows;
+    bool wide = oas_is_wide(x, d) && oas_is_wide(dx, d) && oas_is_wide(gain, d) && oas_is_wide(dy, d);
+    rope_job j = {OAS_NONE,
+                  x,
+                  oas_float_array(gain),
+                  oas_float_array(rope),
+                  oas_float_array(dy),
+                  oas_float_array(dx),
+                  numbers,
+                  period,
+                  head,
+                  eps,
+                  oas_is_wide(rope, head)};
+    row_walk w = walk_of(rows, d, wide);
+    LAUNCH_ROWS(c, rope_backward_kernel, w, j);
+    rope_values f = {x, oas_float_array(dy), oas_float_array(rope), numbers, d, period, head, wide, j.wide_rope};
+    oas_sum_plan p = oas_plan_sums(rows, d);
+    return dgain ? oas_sum_rows(c, f, &p, &dgain, sums) : oas_launched();
+}
+
+/* ---- norm of a pixel's channels -------------------------------------------------------------------------------------- */
+
+struct channel_job {
+    cuda_array y, x, gamma, dy, dx;
+    float *numbers;
+    int32_t act;
+};
+
+/* |x| counts at least this much (ops/channel_norm.c). */
+#define LEAST_LENGTH 1e-12f
+
+template <int K> static __global__ void channel_norm_kernel(row_walk w, channel_job j)
+{
+    FOR_ROWS(w, row)
+    {
+        lane_row<K> x;
+        float v[OAS_CHUNK], gamma[OAS_CHUNK];
+        x.start(w, j.x, row);
+        float r = sqrtf((float)w.d) / fmaxf(sqrtf(square_sum(x)), LEAST_LENGTH);
+        OAS_UNROLL
+        for (int k = 0; k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            oas_load8(gamma, j.gamma, x.column(k), n, w.wide);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++)
+                v[i] = oas_cuda_act(j.act, v[i] * r * gamma[i]);
+            oas_store8(j.y, x.begin + x.column(k), v, n, w.wide);
+        }
+    }
+}
+
+oasis_status oas_pass_channel_norm(oas_cuda *c, cuda_array y, cuda_array x, const float *gamma, int32_t act,
+                                   int64_t rows, int64_t d)
+{
+    if (rows < 1 || d < 1)
+        return OASIS_OK;
+    channel_job j = {y, x, oas_float_array(gamma), OAS_NONE, OAS_NONE, NULL, act};
+    row_walk w = walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gamma, d));
+    LAUNCH_ROWS(c, channel_norm_kernel, w, j);
+    return oas_launched();
+}
+
+/* With u = x r and dv = act'(u gamma) dy:  dx += r (dv gamma - u mean(dv gamma u)), without the mean at the least length. */
+template <int K> static __global__ void channel_norm_backward_kernel(row_walk w, channel_job j)
+{
+    FOR_ROWS(w, row)
+    {
+        lane_row<K> x, dy;
+        float v[OAS_CHUNK], e[OAS_CHUNK], gamma[OAS_CHUNK], mean = 0.f;
+        x.start(w, j.x, row);
+        dy.start(w, j.dy, row);
+        float length = sqrtf(square_sum(x)), r = sqrtf((float)w.d) / fmaxf(length, LEAST_LENGTH);
+        OAS_UNROLL
+        for (int k = 0; k < x.chunks(); k++) {
+            x.get(k, v);
+            dy.get(k, e);
+            oas_load8(gamma, j.gamma, x.column(k), x.count(k), w.wide);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++) {
+                float u = v[i] * r;
+                mean += e[i] * oas_cuda_slope(j.act, u * gamma[i]) * gamma[i] * u;
+            }
+        }
+        mean = oas_group_sum(mean, x.lanes) / (float)w.d;
+        mean = length > LEAST_LENGTH ? mean : 0.f;
+        if (x.there && x.lane == 0)
+            j.numbers[row] = r;
+        OAS_UNROLL
+        for (int k = 0; j.dx.data && k < x.chunks(); k++) {
+            int n = x.count(k);
+            x.get(k, v);
+            dy.get(k, e);
+            oas_load8(gamma, j.gamma, x.column(k), n, w.wide);
+            OAS_UNROLL
+            for (int i = 0; i < OAS_CHUNK; i++) {
+                float u = v[i] * r;
+                v[i] = r * (e[i] * oas_cuda_slope(j.act, u * gamma[i]) * gamma[i] - u * mean);
+            }
+            oas_add8(j.dx, x.begin + x.column(k), v, n, w.wide);
+        }
+    }
+}
+
+/* dv u for gamma. */
+struct channel_values {
+    enum { SUMS = 1 };
+    cuda_array x, dy, gamma;
+    const float *numbers;
+    int64_t d;
+    int32_t act;
+    bool wide;
+
+    __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
+    {
+        float r = numbers[row], of_x[OAS_CHUNK], g[OAS_CHUNK];
+        oas_load8(of_x, x, row * d + column, n, wide);
+        oas_load8(v[0], dy, row * d + column, n, wide);
+        oas_load8(g, gamma, column, n, wide);
+        OAS_UNROLL
+        for (int k = 0; k < OAS_CHUNK; k++)
+            v[0][k] *= oas_cuda_slope(act, of_x[k] * r * g[k]) * of_x[k] * r;
+    }
+};
+
+oasis_status oas_pass_channel_norm_backward(oas_cuda *c, float *dx, float *dgamma, cuda_array x, const float *gamma,
+                                            const float *dy, int32_t act, int64_t rows, int64_t d, void *partial)
+{
+    if (rows < 1 || d < 1)
+        return OASIS_OK;
+    float *numbers = (float *)partial, *sums = numbers + ROW_NUMBERS * rows;
+    bool wide = oas_is_wide(x, d) && oas_is_wide(dx, d) && oas_is_wide(gamma, d) && oas_is_wide(dy, d);
+    channel_job j = {OAS_NONE, x, oas_float_array(gamma), oas_float_array(dy), oas_float_array(dx), numbers, act};
+    row_walk w = walk_of(rows, d, wide);
+    LAUNCH_ROWS(c, channel_norm_backward_kernel, w, j);
+    channel_values f = {x, oas_float_array(dy), oas_float_array(gamma), numbers, d, act, wide};
+    oas_sum_plan p = oas_plan_sums(rows, d);
+    return dgamma ? oas_sum_rows(c, f, &p, &dgamma, sums) : oas_launched();
+}

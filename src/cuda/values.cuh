@@ -1,0 +1,218 @@
+/*
+ * What the memory-bound kernels share.  They go over memory in chunks of 8 neighbouring values, one chunk per thread: 16 or
+ * 32 bytes at once where the addresses allow (`wide`), else value by value.  A chunk never straddles two rows, and who adds
+ * what in which order depends on the sizes alone: alignment changes the speed, not the bits.
+ */
+#ifndef OAS_CUDA_VALUES_CUH
+#define OAS_CUDA_VALUES_CUH
+
+#include "cuda/kernel.cuh"
+
+#include <math.h>
+
+#ifdef OAS_CUDA_EMULATED
+#define OAS_UNROLL
+#else
+#define OAS_UNROLL _Pragma("unroll")
+#endif
+
+enum { OAS_CHUNK = 8, OAS_BLOCK = 256 };
+
+/* As oas_activation (tensor/ops.h, which C++ cannot read). */
+enum { OAS_CUDA_LINEAR, OAS_CUDA_GELU_TANH, OAS_CUDA_SILU, OAS_CUDA_RELU };
+
+/* Sixteen bytes, moved by one instruction. */
+struct alignas(16) oas_quad {
+    uint32_t word[4];
+};
+struct alignas(16) oas_quad_floats {
+    float value[4];
+};
+
+/* No array. */
+static const cuda_array OAS_NONE = {NULL, 0};
+
+/* ---- on the host ----------------------------------------------------------------------------------------------------- */
+
+/* May chunks from multiples of `step` values on be moved 16 bytes at once?  Absent arrays never hinder. */
+static inline bool oas_is_wide(const void *data, int64_t step)
+{
+    return !data || (step % OAS_CHUNK == 0 && (uintptr_t)data % 16 == 0);
+}
+
+static inline bool oas_is_wide(cuda_array a, int64_t step)
+{
+    return oas_is_wide(a.data, step);
+}
+
+static inline cuda_array oas_float_array(const float *data)
+{
+    cuda_array a = {(void *)data, 0};
+    return a;
+}
+
+/* The array from value `at` on. */
+static inline cuda_array oas_array_at(cuda_array a, int64_t at)
+{
+    if (a.data)
+        a.data = (char *)a.data + at * (a.dtype == 0 ? 4 : 2);
+    return a;
+}
+
+/* Blocks for `threads` threads that go on in strides when there are more items than fit the GPU several times over. */
+static inline unsigned oas_blocks(const oas_cuda *c, int64_t threads)
+{
+    int64_t blocks = (threads + OAS_BLOCK - 1) / OAS_BLOCK, most = (int64_t)c->processors * 32;
+    return (unsigned)(blocks < most ? blocks : most);
+}
+
+/* ---- on the GPU ------------------------------------------------------------------------------------------------------ */
+
+/* This thread's first item, and how far the next one is. */
+__device__ static inline int64_t oas_first_item(void)
+{
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+__device__ static inline int64_t oas_item_step(void)
+{
+    return (int64_t)gridDim.x * blockDim.x;
+}
+
+/* i / by and i % by of whole numbers from 0 on, in 32 bits where they fit: 64 take several times as long. */
+__device__ static inline int64_t oas_divide(int64_t i, int64_t by, int64_t *rest)
+{
+    if (((i | by) >> 32) == 0) {
+        uint32_t q = (uint32_t)i / (uint32_t)by;
+        *rest = (int64_t)((uint32_t)i - q * (uint32_t)by);
+        return (int64_t)q;
+    }
+    *rest = i % by;
+    return i / by;
+}
+
+/* How many of the 8 values from `at` on lie before `end`. */
+__device__ static inline int oas_in_chunk(int64_t at, int64_t end)
+{
+    return end - at >= OAS_CHUNK ? OAS_CHUNK : end > at ? (int)(end - at) : 0;
+}
+
+/* Values i .. i+7, of which the first n are there; the others become 0. */
+__device__ static inline void oas_load8(float v[OAS_CHUNK], const cuda_array &a, int64_t i, int n, bool wide)
+{
+    if (wide && n == OAS_CHUNK) {
+        if (a.dtype == 0) {
+            const oas_quad_floats *from = (const oas_quad_floats *)((const float *)a.data + i);
+            oas_quad_floats low = from[0], high = from[1];
+            OAS_UNROLL
+            for (int k = 0; k < 4; k++) {
+                v[k] = low.value[k];
+                v[4 + k] = high.value[k];
+            }
+        } else {
+            oas_quad q = *(const oas_quad *)((const uint16_t *)a.data + i);
+            OAS_UNROLL
+            for (int k = 0; k < 4; k++) {
+                v[2 * k] = oas_bf16_load((uint16_t)(q.word[k] & 0xffffu));
+                v[2 * k + 1] = oas_bf16_load((uint16_t)(q.word[k] >> 16));
+            }
+        }
+        return;
+    }
+    OAS_UNROLL
+    for (int k = 0; k < OAS_CHUNK; k++)
+        v[k] = k < n ? oas_load(&a, i + k) : 0.f;
+}
+
+/* Stores the first n values. */
+__device__ static inline void oas_store8(const cuda_array &a, int64_t i, const float v[OAS_CHUNK], int n, bool wide)
+{
+    if (wide && n == OAS_CHUNK) {
+        if (a.dtype == 0) {
+            oas_quad_floats *to = (oas_quad_floats *)((float *)a.data + i);
+            oas_quad_floats low = {{v[0], v[1], v[2], v[3]}}, high = {{v[4], v[5], v[6], v[7]}};
+            to[0] = low;
+            to[1] = high;
+        } else {
+            oas_quad q;
+            OAS_UNROLL
+            for (int k = 0; k < 4; k++)
+                q.word[k] = oas_bf16_pair(v[2 * k], v[2 * k + 1]);
+            *(oas_quad *)((uint16_t *)a.data + i) = q;
+        }
+        return;
+    }
+    OAS_UNROLL
+    for (int k = 0; k < OAS_CHUNK; k++)
+        if (k < n)
+            oas_store(&a, i + k, v[k]);
+}
+
+/* Adds them instead. */
+__device__ static inline void oas_add8(const cuda_array &a, int64_t i, const float v[OAS_CHUNK], int n, bool wide)
+{
+    float sum[OAS_CHUNK];
+    oas_load8(sum, a, i, n, wide);
+    OAS_UNROLL
+    for (int k = 0; k < OAS_CHUNK; k++)
+        sum[k] += v[k];
+    oas_store8(a, i, sum, n, wide);
+}
+
+/* The same of an array that repeats after `period` values. */
+__device__ static inline void oas_load8_repeated(float v[OAS_CHUNK], const cuda_array &a, int64_t i, int64_t period,
+                                                 int n, bool wide)
+{
+    int64_t at = i;
+    if (i >= period)
+        oas_divide(i, period, &at);
+    if (wide || at + n <= period) {
+        oas_load8(v, a, at, n, wide);
+        return;
+    }
+    for (int k = 0; k < OAS_CHUNK; k++) {
+        v[k] = k < n ? oas_load(&a, at) : 0.f;
+        at = at + 1 < period ? at + 1 : 0;
+    }
+}
+
+/* Sums over neighbouring `lanes` (a power of two up to 32) of a warp, the same in each of them. */
+__device__ static inline float oas_group_sum(float v, int lanes)
+{
+    for (int step = lanes / 2; step > 0; step /= 2)
+        v += __shfl_xor_sync(0xffffffffu, v, step);
+    return v;
+}
+
+/*
+ * act(x).  tanh-GELU is x / (1 + e^-2z) with z = 0.79788 (x + 0.044715 x^3), for (1 + tanh z) / 2 is the logistic function
+ * of 2z.
+ */
+__device__ static inline float oas_cuda_act(int act, float x)
+{
+    if (act == OAS_CUDA_GELU_TANH)
+        return x / (1.f + expf(-2.f * 0.7978845608f * (x + 0.044715f * x * x * x)));
+    if (act == OAS_CUDA_SILU)
+        return x / (1.f + expf(-x));
+    if (act == OAS_CUDA_RELU)
+        return x > 0.f ? x : 0.f;
+    return x;
+}
+
+/* act'(x). */
+__device__ static inline float oas_cuda_slope(int act, float x)
+{
+    if (act == OAS_CUDA_GELU_TANH) {
+        float s = 1.f / (1.f + expf(-2.f * 0.7978845608f * (x + 0.044715f * x * x * x)));
+        return s + x * s * (1.f - s) * 2.f * 0.7978845608f * (1.f + 3.f * 0.044715f * x * x);
+    }
+    if (act == OAS_CUDA_SILU) {
+        float s = 1.f / (1.f + expf(-x));
+        return s * (1.f + x * (1.f - s));
+    }
+    if (act == OAS_CUDA_RELU)
+        return x > 0.f ? 1.f : 0.f;
+    return 1.f;
+}
+
+#endif
