@@ -4,6 +4,7 @@
  *   add_repeated  y = x + b b b ...                            a constant for every token, a table for every sample
  *   soft_clamp    y = limit tanh(x / limit)                    the first layer of TAEHV
  */
+#include "cuda/passes.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -98,6 +99,28 @@ static oasis_status affine_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status affine_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->layer_norm(c, oas_array(n->out), oas_array(n->in[0]), oas_f32(n->in[1]), oas_f32(n->in[2]),
+                                        0.f, OAS_PARAM(struct affine_param, n)->eps, oas_rows(n->out),
+                                        oas_last(n->out, 0));
+}
+
+static oasis_status affine_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out);
+    void *partial = oas_scratch(g, c->tables.passes->norm_bytes(c, rows, d));
+    if (g->planning || g->status < 0)
+        return g->status;
+    return c->tables.passes->layer_norm_backward(
+        c, oas_gradient_of(n->in[0]), oas_gradient_of(n->in[1]), oas_gradient_of(n->in[2]), oas_array(n->in[0]),
+        oas_f32(n->in[1]), oas_gradient_of(n->out), 0.f, OAS_PARAM(struct affine_param, n)->eps, rows, d, partial);
+}
+
 static bool affine_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -115,8 +138,8 @@ const op oas_op_norm_affine = {
     .stage = "passes",
     .n_in = 3,
     .shape = affine_shape,
-    .forward = {[OAS_REF] = affine_ref},
-    .backward = {[OAS_REF] = affine_backward},
+    .forward = {[OAS_REF] = affine_ref, [OAS_CUDA] = affine_cuda},
+    .backward = {[OAS_REF] = affine_backward, [OAS_CUDA] = affine_cuda_backward},
     .sample = affine_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 3e-3f,
@@ -172,6 +195,30 @@ static oasis_status repeated_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status repeated_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->add_repeated(c, oas_array(n->out), oas_array(n->in[0]), oas_array(n->in[1]),
+                                          oas_count(&n->in[1]->shape), oas_count(&n->out->shape));
+}
+
+static oasis_status repeated_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t count = oas_count(&n->out->shape), run = oas_count(&n->in[1]->shape);
+    void *partial = n->in[1]->grad ? oas_scratch(g, c->tables.passes->column_sum_bytes(c, count / run, run)) : NULL;
+    if (g->planning || g->status < 0)
+        return g->status;
+    cuda_array dy = oas_array(n->out->grad);
+    if (n->in[0]->grad)
+        OAS_TRY(c->tables.passes->add(c, oas_gradient_of(n->in[0]), dy, count));
+    if (!partial)
+        return OASIS_OK;
+    return c->tables.passes->column_sum(c, oas_gradient_of(n->in[1]), dy, count / run, run, partial);
+}
+
 static bool repeated_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -188,8 +235,8 @@ const op oas_op_add_repeated = {
     .n_in = 2,
     .in_place = 1,
     .shape = repeated_shape,
-    .forward = {[OAS_REF] = repeated_ref},
-    .backward = {[OAS_REF] = repeated_backward},
+    .forward = {[OAS_REF] = repeated_ref, [OAS_CUDA] = repeated_cuda},
+    .backward = {[OAS_REF] = repeated_backward, [OAS_CUDA] = repeated_cuda_backward},
     .sample = repeated_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
@@ -238,6 +285,25 @@ static oasis_status clamp_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status clamp_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->soft_clamp(c, oas_array(n->out), oas_array(n->in[0]),
+                                        OAS_PARAM(struct clamp_param, n)->limit, oas_count(&n->out->shape));
+}
+
+static oasis_status clamp_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.passes->soft_clamp_backward(c, oas_gradient_of(n->in[0]), oas_array(n->out),
+                                                 oas_gradient_of(n->out), OAS_PARAM(struct clamp_param, n)->limit,
+                                                 oas_count(&n->out->shape));
+}
+
 static bool clamp_sample(sampler *s, int i, node *n)
 {
     if (i >= 2)
@@ -252,8 +318,8 @@ const op oas_op_soft_clamp = {
     .stage = "passes",
     .n_in = 1,
     .shape = clamp_shape,
-    .forward = {[OAS_REF] = clamp_ref},
-    .backward = {[OAS_REF] = clamp_backward},
+    .forward = {[OAS_REF] = clamp_ref, [OAS_CUDA] = clamp_cuda},
+    .backward = {[OAS_REF] = clamp_backward, [OAS_CUDA] = clamp_cuda_backward},
     .sample = clamp_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 4e-3f,

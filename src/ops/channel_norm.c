@@ -3,6 +3,7 @@
  * The least length is of |x| itself, not of its square.  Source: Wan2.1 vae.py by way of doc/formulas.md.
  */
 #include "cpu/channel.h"
+#include "cuda/passes.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -131,6 +132,28 @@ static bool channel_norm_accepts(const graph *g, const node *n)
     return (act == OAS_SILU || act == OAS_LINEAR) && n->in[0]->dtype == n->out->dtype;
 }
 
+static oasis_status channel_norm_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->channel_norm(c, oas_array(n->out), oas_array(n->in[0]), oas_f32(n->in[1]),
+                                          OAS_PARAM(struct channel_norm_param, n)->act, oas_rows(n->out),
+                                          oas_last(n->out, 0));
+}
+
+static oasis_status channel_norm_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t channels = oas_last(n->out, 0), rows = oas_rows(n->out);
+    void *partial = oas_scratch(g, c->tables.passes->norm_bytes(c, rows, channels));
+    if (g->planning || g->status < 0)
+        return g->status;
+    return c->tables.passes->channel_norm_backward(
+        c, oas_gradient_of(n->in[0]), oas_gradient_of(n->in[1]), oas_array(n->in[0]), oas_f32(n->in[1]),
+        oas_gradient_of(n->out), OAS_PARAM(struct channel_norm_param, n)->act, rows, channels, partial);
+}
+
 static bool channel_norm_sample(sampler *s, int i, node *n)
 {
     static const int64_t channels[] = {96, 33, 1, 384};
@@ -152,8 +175,8 @@ const op oas_op_channel_norm = {
     .in_place = 3,
     .shape = channel_norm_shape,
     .accepts = channel_norm_accepts,
-    .forward = {[OAS_REF] = channel_norm_ref, [OAS_CPU] = channel_norm_cpu},
-    .backward = {[OAS_REF] = channel_norm_backward},
+    .forward = {[OAS_REF] = channel_norm_ref, [OAS_CPU] = channel_norm_cpu, [OAS_CUDA] = channel_norm_cuda},
+    .backward = {[OAS_REF] = channel_norm_backward, [OAS_CUDA] = channel_norm_cuda_backward},
     .sample = channel_norm_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 3e-3f,

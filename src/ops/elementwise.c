@@ -5,6 +5,7 @@
  *   activate    y = act(x)
  *   cast        y = x in another type
  */
+#include "cuda/passes.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -119,6 +120,36 @@ static oasis_status gate_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status gate_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t d = oas_last(n->out, 0);
+    if (g->planning)
+        return OASIS_OK;
+    const float *gate = n->in[2] ? oas_f32(n->in[2]) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
+    return c->tables.passes->add_gated(c, oas_array(n->out), oas_array(n->in[0]), oas_array(n->in[1]), gate,
+                                       oas_rows(n->out), d);
+}
+
+static oasis_status gate_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct cuda_passes *passes = c->tables.passes;
+    const tensor *m = n->in[2];
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), at = OAS_PARAM(struct gate_param, n)->row * d;
+    void *partial = m && m->grad ? oas_scratch(g, passes->column_sum_bytes(c, rows, d)) : NULL;
+    if (g->planning || g->status < 0)
+        return g->status;
+    cuda_array dy = oas_array(n->out->grad);
+    if (n->in[0]->grad)
+        OAS_TRY(passes->add(c, oas_gradient_of(n->in[0]), dy, rows * d));
+    if (n->in[1]->grad)
+        OAS_TRY(passes->add_times_gate(c, oas_gradient_of(n->in[1]), dy, m ? oas_f32(m) + at : NULL, rows, d));
+    if (!partial)
+        return OASIS_OK;
+    return passes->column_product_sum(c, oas_gradient_of(m) + at, dy, oas_array(n->in[1]), rows, d, partial);
+}
+
 static bool gate_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -138,8 +169,8 @@ const op oas_op_add_gated = {
     .optional = 1u << 2,
     .in_place = 1,
     .shape = gate_shape,
-    .forward = {[OAS_REF] = gate_ref, [OAS_CPU] = gate_cpu},
-    .backward = {[OAS_REF] = gate_backward, [OAS_CPU] = gate_backward},
+    .forward = {[OAS_REF] = gate_ref, [OAS_CPU] = gate_cpu, [OAS_CUDA] = gate_cuda},
+    .backward = {[OAS_REF] = gate_backward, [OAS_CPU] = gate_backward, [OAS_CUDA] = gate_cuda_backward},
     .sample = gate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -227,6 +258,29 @@ static oasis_status axpy_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status axpy_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->combine(c, oas_array(n->out), oas_array(n->in[0]), OAS_PARAM(struct axpy_param, n)->a,
+                                     oas_array(n->in[1]), oas_count(&n->out->shape));
+}
+
+static oasis_status axpy_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    for (int i = 0; i < 2; i++) {
+        cuda_array dx = oas_array(n->in[i]->grad);
+        if (dx.data)
+            OAS_TRY(c->tables.passes->combine(c, dx, dx, i ? OAS_PARAM(struct axpy_param, n)->a : 1.f,
+                                              oas_array(n->out->grad), oas_count(&n->out->shape)));
+    }
+    return OASIS_OK;
+}
+
 static bool axpy_accepts(const graph *g, const node *n)
 {
     (void)g;
@@ -250,8 +304,8 @@ const op oas_op_axpy = {
     .n_in = 2,
     .shape = axpy_shape,
     .accepts = axpy_accepts,
-    .forward = {[OAS_REF] = axpy_ref, [OAS_CPU] = axpy_cpu},
-    .backward = {[OAS_REF] = axpy_backward, [OAS_CPU] = axpy_backward},
+    .forward = {[OAS_REF] = axpy_ref, [OAS_CPU] = axpy_cpu, [OAS_CUDA] = axpy_cuda},
+    .backward = {[OAS_REF] = axpy_backward, [OAS_CPU] = axpy_backward, [OAS_CUDA] = axpy_cuda_backward},
     .sample = axpy_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -336,6 +390,26 @@ static oasis_status activate_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status activate_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->bias_act_residual(c, oas_array(n->out), oas_array(n->in[0]), NULL, oas_array(NULL),
+                                               OAS_PARAM(struct activate_param, n)->act, oas_rows(n->out),
+                                               oas_last(n->out, 0));
+}
+
+static oasis_status activate_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.passes->activate_backward(c, oas_gradient_of(n->in[0]), oas_array(n->in[0]),
+                                               oas_gradient_of(n->out), OAS_PARAM(struct activate_param, n)->act,
+                                               oas_count(&n->out->shape));
+}
+
 static bool activate_sample(sampler *s, int i, node *n)
 {
     if (i >= OAS_ACTIVATIONS)
@@ -351,8 +425,8 @@ const op oas_op_activate = {
     .n_in = 1,
     .in_place = 1,
     .shape = same_shape,
-    .forward = {[OAS_REF] = activate_ref, [OAS_CPU] = activate_cpu},
-    .backward = {[OAS_REF] = activate_backward, [OAS_CPU] = activate_backward},
+    .forward = {[OAS_REF] = activate_ref, [OAS_CPU] = activate_cpu, [OAS_CUDA] = activate_cuda},
+    .backward = {[OAS_REF] = activate_backward, [OAS_CPU] = activate_backward, [OAS_CUDA] = activate_cuda_backward},
     .sample = activate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 4e-3f,
@@ -408,6 +482,22 @@ static oasis_status cast_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status cast_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->cast(c, oas_array(n->out), oas_array(n->in[0]), oas_count(&n->out->shape));
+}
+
+static oasis_status cast_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.passes->add(c, oas_gradient_of(n->in[0]), oas_array(n->out->grad), oas_count(&n->out->shape));
+}
+
 static bool cast_sample(sampler *s, int i, node *n)
 {
     if (i >= 2)
@@ -422,8 +512,8 @@ const op oas_op_cast = {
     .stage = "passes",
     .n_in = 1,
     .shape = cast_shape,
-    .forward = {[OAS_REF] = cast_ref, [OAS_CPU] = cast_cpu},
-    .backward = {[OAS_REF] = cast_backward, [OAS_CPU] = cast_backward},
+    .forward = {[OAS_REF] = cast_ref, [OAS_CPU] = cast_cpu, [OAS_CUDA] = cast_cuda},
+    .backward = {[OAS_REF] = cast_backward, [OAS_CPU] = cast_backward, [OAS_CUDA] = cast_cuda_backward},
     .sample = cast_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,

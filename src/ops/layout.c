@@ -6,6 +6,8 @@
  *   channels         some of the channels
  *   frames           some of the frames
  */
+#include "cuda/layout.h"
+#include "cuda/passes.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -171,6 +173,33 @@ static oasis_status to_depth_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* The blocks of both ways, of pixels of the given shape. */
+static cuda_blocks blocks_of(const struct block_param *p, const shape *pixels, bool copies)
+{
+    const int64_t *s = pixels->size;
+    return (cuda_blocks){s[0],  s[1], s[2], s[3], s[4], p->f.t, p->f.h, p->f.w, p->front, p->order == OAS_CHANNEL_FAST,
+                         copies};
+}
+
+static oasis_status to_depth_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    cuda_blocks b = blocks_of(OAS_PARAM(struct block_param, n), &n->in[0]->shape, true);
+    return c->tables.layout->space_to_depth(c, oas_array(n->out), oas_array(n->in[0]), &b, false);
+}
+
+static oasis_status to_depth_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    cuda_blocks b = blocks_of(OAS_PARAM(struct block_param, n), &n->in[0]->shape, true);
+    return c->tables.layout->depth_to_space(c, oas_array(n->in[0]->grad), oas_array(n->out->grad), oas_array(NULL), &b,
+                                            true);
+}
+
 static bool to_depth_sample(sampler *s, int i, node *n)
 {
     static const block_factor factors[] = {{1, 2, 2}, {4, 8, 8}, {1, 8, 8}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
@@ -191,8 +220,8 @@ const op oas_op_space_to_depth = {
     .n_in = 1,
     .shape = to_depth_shape,
     .accepts = to_depth_accepts,
-    .forward = {[OAS_REF] = to_depth_ref, [OAS_CPU] = to_depth_cpu},
-    .backward = {[OAS_REF] = to_depth_backward, [OAS_CPU] = to_depth_backward},
+    .forward = {[OAS_REF] = to_depth_ref, [OAS_CPU] = to_depth_cpu, [OAS_CUDA] = to_depth_cuda},
+    .backward = {[OAS_REF] = to_depth_backward, [OAS_CPU] = to_depth_backward, [OAS_CUDA] = to_depth_cuda_backward},
     .sample = to_depth_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
@@ -315,6 +344,27 @@ static oasis_status to_space_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status to_space_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    cuda_blocks b = blocks_of(OAS_PARAM(struct block_param, n), &n->out->shape, false);
+    return c->tables.layout->depth_to_space(c, oas_array(n->out), oas_array(n->in[0]), oas_array(n->in[1]), &b, false);
+}
+
+static oasis_status to_space_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning)
+        return OASIS_OK;
+    cuda_blocks b = blocks_of(OAS_PARAM(struct block_param, n), &n->out->shape, false);
+    cuda_array dy = oas_array(n->out->grad);
+    if (n->in[1] && n->in[1]->grad)
+        OAS_TRY(c->tables.passes->add(c, oas_gradient_of(n->in[1]), dy, oas_count(&n->out->shape)));
+    return n->in[0]->grad ? c->tables.layout->space_to_depth(c, oas_array(n->in[0]->grad), dy, &b, true) : OASIS_OK;
+}
+
 static bool to_space_sample(sampler *s, int i, node *n)
 {
     static const block_factor factors[] = {{1, 2, 2}, {4, 1, 1}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
@@ -338,8 +388,8 @@ const op oas_op_depth_to_space = {
     .optional = 1u << 1,
     .shape = to_space_shape,
     .accepts = to_space_accepts,
-    .forward = {[OAS_REF] = to_space_ref, [OAS_CPU] = to_space_cpu},
-    .backward = {[OAS_REF] = to_space_backward, [OAS_CPU] = to_space_backward},
+    .forward = {[OAS_REF] = to_space_ref, [OAS_CPU] = to_space_cpu, [OAS_CUDA] = to_space_cuda},
+    .backward = {[OAS_REF] = to_space_backward, [OAS_CPU] = to_space_backward, [OAS_CUDA] = to_space_cuda_backward},
     .sample = to_space_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
@@ -412,6 +462,26 @@ static oasis_status channels_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status channels_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.layout->channels(c, oas_array(n->out), oas_array(n->in[0]), oas_rows(n->out),
+                                      oas_last(n->in[0], 0), p->begin, p->count);
+}
+
+static oasis_status channels_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->channels_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), oas_rows(n->out),
+                                               oas_last(n->in[0], 0), p->begin, p->count);
+}
+
 static bool channels_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -428,8 +498,8 @@ const op oas_op_channels = {
     .stage = "passes",
     .n_in = 1,
     .shape = channels_shape,
-    .forward = {[OAS_REF] = channels_ref, [OAS_CPU] = channels_cpu},
-    .backward = {[OAS_REF] = channels_backward, [OAS_CPU] = channels_backward},
+    .forward = {[OAS_REF] = channels_ref, [OAS_CPU] = channels_cpu, [OAS_CUDA] = channels_cuda},
+    .backward = {[OAS_REF] = channels_backward, [OAS_CPU] = channels_backward, [OAS_CUDA] = channels_cuda_backward},
     .sample = channels_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 3e-3f,
@@ -484,6 +554,28 @@ static oasis_status frames_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status frames_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    const int64_t *s = n->in[0]->shape.size;
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.layout->frames(c, oas_array(n->out), p->count, 0, oas_array(n->in[0]), s[1], p->begin, p->count,
+                                    s[0], oas_count(&n->in[0]->shape) / (s[0] * s[1]), false);
+}
+
+static oasis_status frames_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct range_param *p = OAS_PARAM(struct range_param, n);
+    const int64_t *s = n->in[0]->shape.size;
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->frames(c, oas_array(n->in[0]->grad), s[1], p->begin, oas_array(n->out->grad), p->count, 0,
+                                    p->count, s[0], oas_count(&n->in[0]->shape) / (s[0] * s[1]), true);
+}
+
 static bool frames_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -498,8 +590,8 @@ const op oas_op_frames = {
     .stage = "passes",
     .n_in = 1,
     .shape = frames_shape,
-    .forward = {[OAS_REF] = frames_copy, [OAS_CPU] = frames_copy},
-    .backward = {[OAS_REF] = frames_backward, [OAS_CPU] = frames_backward},
+    .forward = {[OAS_REF] = frames_copy, [OAS_CPU] = frames_copy, [OAS_CUDA] = frames_cuda},
+    .backward = {[OAS_REF] = frames_backward, [OAS_CPU] = frames_backward, [OAS_CUDA] = frames_cuda_backward},
     .sample = frames_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,

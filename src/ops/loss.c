@@ -113,6 +113,35 @@ static size_t values_scratch(graph *g, const node *n)
     return oas_loss_scratch(g, value_slabs(n), 0);
 }
 
+/* ---- on the GPU ---------------------------------------------------------------------------------------------------- */
+
+bool oas_loss_cuda_of(graph *g, const node *n, size_t partial_bytes, cuda_loss *l)
+{
+    void *partial = oas_scratch(g, partial_bytes);
+    if (g->planning || g->status < 0)
+        return false;
+    *l = (cuda_loss){.y = oas_f32(n->in[0]), .t = n->in[1] ? oas_f32(n->in[1]) : NULL, .derivative = n->keep};
+    l->sum = oas_f32(n->out);
+    l->partial = partial;
+    l->weight = (double)OAS_PARAM(struct loss_param, n)->weight;
+    return true;
+}
+
+static cuda_pictures pictures_of(const node *n)
+{
+    const int64_t *s = n->in[0]->shape.size;
+    return (cuda_pictures){s[0] * s[1], s[1], s[2], s[3], s[4]};
+}
+
+oasis_status oas_loss_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.passes->add_times(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), n->keep,
+                                       oas_count(&n->in[0]->shape));
+}
+
 /* ---- Charbonnier --------------------------------------------------------------------------------------------------- */
 
 tensor *oas_loss_charbonnier(graph *g, tensor *y, tensor *t, float eps, float weight)
@@ -141,6 +170,16 @@ static oasis_status charbonnier_ref(graph *g, const node *n)
     return oas_loss_run(g, n, value_slabs(n), 0, charbonnier_part);
 }
 
+static oasis_status charbonnier_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t count = oas_count(&n->in[0]->shape);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->values_bytes(c, count), &l))
+        return g->status;
+    return c->tables.losses->charbonnier(c, &l, OAS_PARAM(struct loss_param, n)->eps, count);
+}
+
 static bool charbonnier_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -156,7 +195,7 @@ static bool charbonnier_sample(sampler *s, int i, node *n)
 const op oas_op_loss_charbonnier = {
     .name = "loss_charbonnier",
     .sample = charbonnier_sample,
-    OAS_LOSS_OP(loss_shape, values_scratch, charbonnier_ref),
+    OAS_LOSS_OP(loss_shape, values_scratch, charbonnier_ref, charbonnier_cuda),
 };
 
 /* ---- mean square --------------------------------------------------------------------------------------------------- */
@@ -186,6 +225,16 @@ static oasis_status mse_ref(graph *g, const node *n)
     return oas_loss_run(g, n, value_slabs(n), 0, mse_part);
 }
 
+static oasis_status mse_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t count = oas_count(&n->in[0]->shape);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->values_bytes(c, count), &l))
+        return g->status;
+    return c->tables.losses->mse(c, &l, count);
+}
+
 static bool mse_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -201,7 +250,7 @@ const op oas_op_loss_mse = {
     .name = "loss_mse",
     .optional = 1u << 1,
     .sample = mse_sample,
-    OAS_LOSS_OP(loss_shape, values_scratch, mse_ref),
+    OAS_LOSS_OP(loss_shape, values_scratch, mse_ref, mse_cuda),
 };
 
 /* ---- motion -------------------------------------------------------------------------------------------------------- */
@@ -255,6 +304,16 @@ static oasis_status motion_ref(graph *g, const node *n)
     return oas_loss_run(g, n, motion_slabs(n), 0, motion_part);
 }
 
+static oasis_status motion_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_pictures p = pictures_of(n);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->motion_bytes(c, &p), &l))
+        return g->status;
+    return c->tables.losses->motion(c, &l, &p);
+}
+
 static bool motion_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -269,7 +328,7 @@ static bool motion_sample(sampler *s, int i, node *n)
 const op oas_op_loss_motion = {
     .name = "loss_motion",
     .sample = motion_sample,
-    OAS_LOSS_OP(pictures_shape, motion_scratch, motion_ref),
+    OAS_LOSS_OP(pictures_shape, motion_scratch, motion_ref, motion_cuda),
 };
 
 /* ---- spectrum ------------------------------------------------------------------------------------------------------ */
@@ -455,6 +514,17 @@ static oasis_status spectrum_ref(graph *g, const node *n)
     return oas_loss_run(g, n, spectrum_slabs(n), spectrum_floats(n), spectrum_part);
 }
 
+static oasis_status spectrum_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct loss_param *p = OAS_PARAM(struct loss_param, n);
+    cuda_pictures pictures = pictures_of(n);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->spectrum_bytes(c, &pictures, p->block, p->shift_y, p->shift_x), &l))
+        return g->status;
+    return c->tables.losses->spectrum(c, &l, &pictures, p->block, p->shift_y, p->shift_x);
+}
+
 static bool spectrum_sample(sampler *s, int i, node *n)
 {
     static const int blocks[] = {2, 4, 8, 16};
@@ -472,7 +542,7 @@ static bool spectrum_sample(sampler *s, int i, node *n)
 const op oas_op_loss_spectrum = {
     .name = "loss_spectrum",
     .sample = spectrum_sample,
-    OAS_LOSS_OP(spectrum_shape, spectrum_scratch, spectrum_ref),
+    OAS_LOSS_OP(spectrum_shape, spectrum_scratch, spectrum_ref, spectrum_cuda),
 };
 
 /* ---- gradient ------------------------------------------------------------------------------------------------------ */
@@ -581,6 +651,17 @@ static oasis_status gradient_ref(graph *g, const node *n)
     return oas_loss_run(g, n, frames_of(n), gradient_floats(n), gradient_part);
 }
 
+static oasis_status gradient_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int32_t levels = OAS_PARAM(struct loss_param, n)->levels;
+    cuda_pictures p = pictures_of(n);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->gradient_bytes(c, &p, levels), &l))
+        return g->status;
+    return c->tables.losses->gradient(c, &l, &p, levels);
+}
+
 static bool gradient_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -596,5 +677,5 @@ static bool gradient_sample(sampler *s, int i, node *n)
 const op oas_op_loss_gradient = {
     .name = "loss_gradient",
     .sample = gradient_sample,
-    OAS_LOSS_OP(gradient_shape, gradient_scratch, gradient_ref),
+    OAS_LOSS_OP(gradient_shape, gradient_scratch, gradient_ref, gradient_cuda),
 };

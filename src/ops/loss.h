@@ -5,6 +5,8 @@
 #ifndef OAS_OPS_LOSS_H
 #define OAS_OPS_LOSS_H
 
+#include "cuda/losses.h"
+#include "cuda/passes.h"
 #include "ops/op.h"
 
 struct loss_param {
@@ -37,11 +39,18 @@ size_t oas_loss_scratch(graph *g, int64_t slabs, size_t scratch_each);
 size_t oas_loss_keep(const node *n);
 oasis_status oas_loss_backward(graph *g, const node *n);
 
+/*
+ * The same on the GPU: what a loss takes there, with so much scratch; false when the graph failed or plans (then there is
+ * nothing to do).
+ */
+bool oas_loss_cuda_of(graph *g, const node *n, size_t partial_bytes, cuda_loss *l);
+oasis_status oas_loss_cuda_backward(graph *g, const node *n);
+
 /* The common fields of a descriptor. */
-#define OAS_LOSS_OP(shape_of, scratch_of, ref)                                                                         \
+#define OAS_LOSS_OP(shape_of, scratch_of, ref, cuda)                                                                   \
     .stage = "losses", .n_in = 2, .shape = shape_of, .keep = oas_loss_keep, .scratch = scratch_of,                     \
-    .constant = 1u << 1, .forward = {[OAS_REF] = ref, [OAS_CPU] = ref},                                                \
-    .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward}, .tolerance = 1e-6f,                    \
-    .tolerance_bf16 = 1e-6f
+    .constant = 1u << 1, .forward = {[OAS_REF] = ref, [OAS_CPU] = ref, [OAS_CUDA] = cuda},                             \
+    .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward, [OAS_CUDA] = oas_loss_cuda_backward},   \
+    .tolerance = 1e-6f, .tolerance_bf16 = 1e-6f
 
 #endif

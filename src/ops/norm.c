@@ -3,6 +3,7 @@
  *   norm_modulate   y = LN(x) * (1 + m[scale]) + m[shift]          Wan block, norms without weights
  *   rms_norm_rope   y = rope(x / rms(x) * gain)                     q and k, all heads together
  */
+#include "cuda/passes.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -143,6 +144,33 @@ static oasis_status modulate_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status modulate_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct modulate_param *p = OAS_PARAM(struct modulate_param, n);
+    int64_t d = oas_last(n->out, 0);
+    if (g->planning)
+        return OASIS_OK;
+    const float *m = oas_f32(n->in[1]);
+    return c->tables.passes->layer_norm(c, oas_array(n->out), oas_array(n->in[0]), m + p->scale * d, m + p->shift * d,
+                                        1.f, p->eps, oas_rows(n->out), d);
+}
+
+static oasis_status modulate_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct modulate_param *p = OAS_PARAM(struct modulate_param, n);
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out);
+    void *partial = oas_scratch(g, c->tables.passes->norm_bytes(c, rows, d));
+    if (g->planning || g->status < 0)
+        return g->status;
+    const float *scale = oas_f32(n->in[1]) + p->scale * d;
+    float *dm = oas_gradient_of(n->in[1]);
+    return c->tables.passes->layer_norm_backward(c, oas_gradient_of(n->in[0]), dm ? dm + p->scale * d : NULL,
+                                                 dm ? dm + p->shift * d : NULL, oas_array(n->in[0]), scale,
+                                                 oas_gradient_of(n->out), 1.f, p->eps, rows, d, partial);
+}
+
 static bool modulate_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -159,8 +187,8 @@ const op oas_op_norm_modulate = {
     .stage = "passes",
     .n_in = 2,
     .shape = modulate_shape,
-    .forward = {[OAS_REF] = modulate_ref, [OAS_CPU] = modulate_cpu},
-    .backward = {[OAS_REF] = modulate_backward, [OAS_CPU] = modulate_backward},
+    .forward = {[OAS_REF] = modulate_ref, [OAS_CPU] = modulate_cpu, [OAS_CUDA] = modulate_cuda},
+    .backward = {[OAS_REF] = modulate_backward, [OAS_CPU] = modulate_backward, [OAS_CUDA] = modulate_cuda_backward},
     .sample = modulate_sample,
     .tolerance = 2e-6f,
     .tolerance_bf16 = 3e-3f,
@@ -288,6 +316,31 @@ static oasis_status rope_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status rope_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const tensor *rope = n->in[2];
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.passes->rms_norm_rope(c, oas_array(n->out), oas_array(n->in[0]), oas_f32(n->in[1]), oas_f32(rope),
+                                           rope->shape.size[0], oas_last(rope, 0), OAS_PARAM(struct rope_param, n)->eps,
+                                           oas_rows(n->out), oas_last(n->out, 0));
+}
+
+static oasis_status rope_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const tensor *rope = n->in[2];
+    int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out);
+    void *partial = oas_scratch(g, c->tables.passes->norm_bytes(c, rows, d));
+    if (g->planning || g->status < 0)
+        return g->status;
+    return c->tables.passes->rms_norm_rope_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->in[1]),
+                                                    oas_array(n->in[0]), oas_f32(n->in[1]), oas_f32(rope),
+                                                    oas_gradient_of(n->out), rope->shape.size[0], oas_last(rope, 0),
+                                                    OAS_PARAM(struct rope_param, n)->eps, rows, d, partial);
+}
+
 static bool rope_accepts(const graph *g, const node *n)
 {
     (void)g;
@@ -312,8 +365,8 @@ const op oas_op_rms_norm_rope = {
     .n_in = 3,
     .shape = rope_shape,
     .accepts = rope_accepts,
-    .forward = {[OAS_REF] = rope_ref, [OAS_CPU] = rope_cpu},
-    .backward = {[OAS_REF] = rope_backward, [OAS_CPU] = rope_backward},
+    .forward = {[OAS_REF] = rope_ref, [OAS_CPU] = rope_cpu, [OAS_CUDA] = rope_cuda},
+    .backward = {[OAS_REF] = rope_backward, [OAS_CPU] = rope_backward, [OAS_CUDA] = rope_cuda_backward},
     .constant = 1u << 2, /* the angles */
     .sample = rope_sample,
     .tolerance = 2e-6f,

@@ -5,6 +5,7 @@
  *   join_frames    the frames of one after those of the other
  *   join_channels  the channels of one after those of the other
  */
+#include "cuda/layout.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -75,6 +76,25 @@ static oasis_status repeat_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status repeat_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->in[0]->shape.size;
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.layout->repeat_pixels(c, oas_array(n->out), oas_array(n->in[0]), s[0] * s[1] * s[2], s[3], s[4]);
+}
+
+static oasis_status repeat_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->in[0]->shape.size;
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->repeat_pixels_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out),
+                                                    s[0] * s[1] * s[2], s[3], s[4]);
+}
+
 static bool repeat_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -89,8 +109,8 @@ const op oas_op_repeat_pixels = {
     .stage = "passes",
     .n_in = 1,
     .shape = repeat_shape,
-    .forward = {[OAS_REF] = repeat_run, [OAS_CPU] = repeat_run},
-    .backward = {[OAS_REF] = repeat_backward},
+    .forward = {[OAS_REF] = repeat_run, [OAS_CPU] = repeat_run, [OAS_CUDA] = repeat_cuda},
+    .backward = {[OAS_REF] = repeat_backward, [OAS_CUDA] = repeat_cuda_backward},
     .sample = repeat_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
@@ -184,6 +204,27 @@ static oasis_status stack_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status stack_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->in[0]->shape.size;
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.layout->stack_frames(c, oas_array(n->out), oas_array(n->in[0]), oas_array(n->in[1]), s[0], s[1],
+                                          s[2] * s[3] * s[4], OAS_PARAM(struct stack_param, n)->frames);
+}
+
+static oasis_status stack_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->in[0]->shape.size;
+    if (g->planning)
+        return OASIS_OK;
+    return c->tables.layout->stack_frames_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->in[1]),
+                                                   oas_gradient_of(n->out), s[0], s[1], s[2] * s[3] * s[4],
+                                                   OAS_PARAM(struct stack_param, n)->frames);
+}
+
 static bool stack_sample(sampler *s, int i, node *n)
 {
     if (i >= 4)
@@ -201,8 +242,8 @@ const op oas_op_stack_frames = {
     .n_in = 2,
     .optional = 1u << 1,
     .shape = stack_shape,
-    .forward = {[OAS_REF] = stack_run, [OAS_CPU] = stack_run},
-    .backward = {[OAS_REF] = stack_backward},
+    .forward = {[OAS_REF] = stack_run, [OAS_CPU] = stack_run, [OAS_CUDA] = stack_cuda},
+    .backward = {[OAS_REF] = stack_backward, [OAS_CUDA] = stack_cuda_backward},
     .sample = stack_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
@@ -259,6 +300,31 @@ static oasis_status join_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status join_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->out->shape.size;
+    for (int64_t i = 0, first = 0; i < 2 && !g->planning; first += n->in[i++]->shape.size[1]) {
+        int64_t count = n->in[i]->shape.size[1];
+        OAS_TRY(c->tables.layout->frames(c, oas_array(n->out), s[1], first, oas_array(n->in[i]), count, 0, count, s[0],
+                                         s[2] * s[3] * s[4], false));
+    }
+    return OASIS_OK;
+}
+
+static oasis_status join_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->out->shape.size;
+    for (int64_t i = 0, first = 0; i < 2 && !g->planning; first += n->in[i++]->shape.size[1]) {
+        int64_t count = n->in[i]->shape.size[1];
+        if (n->in[i]->grad)
+            OAS_TRY(c->tables.layout->frames(c, oas_array(n->in[i]->grad), count, 0, oas_array(n->out->grad), s[1],
+                                             first, count, s[0], s[2] * s[3] * s[4], true));
+    }
+    return OASIS_OK;
+}
+
 static bool join_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -274,8 +340,8 @@ const op oas_op_join_frames = {
     .stage = "passes",
     .n_in = 2,
     .shape = join_shape,
-    .forward = {[OAS_REF] = join_run, [OAS_CPU] = join_run},
-    .backward = {[OAS_REF] = join_backward},
+    .forward = {[OAS_REF] = join_run, [OAS_CPU] = join_run, [OAS_CUDA] = join_cuda},
+    .backward = {[OAS_REF] = join_backward, [OAS_CUDA] = join_cuda_backward},
     .sample = join_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
