@@ -5,16 +5,44 @@
 #include "cuda/losses.h"
 #include "cuda/totals.cuh"
 
-/* ---- value by value: Charbonnier and mean square ---------------------------------------------------------------------- */
+/* ---- value by value: Charbonnier, mean square, scores ----------------------------------------------------------------- */
+
+enum { CHARBONNIER, MEAN_SQUARE, SCORE_LINEAR, SCORE_HINGE, SCORE_SOFTPLUS };
 
 struct values_job {
     cuda_array y, t, derivative;
     double *totals;
     double factor;
-    float eps; /* squared */
+    float number; /* eps squared, or the sign of a score */
     int64_t count;
-    bool charbonnier, wide;
+    int kind;
+    bool wide;
 };
+
+/* The loss of one difference; *slope becomes its derivative times the factor. */
+__device__ static inline float loss_value(const values_job &j, float d, float *slope)
+{
+    float factor = (float)j.factor;
+    if (j.kind == CHARBONNIER) {
+        float root = sqrtf(d * d + j.number);
+        *slope = factor * d / root;
+        return root;
+    }
+    if (j.kind == MEAN_SQUARE) {
+        *slope = 2.f * factor * d;
+        return d * d;
+    }
+    float t = j.number * d;
+    *slope = -factor * j.number;
+    if (j.kind == SCORE_LINEAR)
+        return -t;
+    if (j.kind == SCORE_HINGE) {
+        *slope = t < 1.f ? *slope : 0.f;
+        return t < 1.f ? 1.f - t : 0.f;
+    }
+    *slope /= 1.f + expf(t);
+    return t > 0.f ? log1pf(expf(-t)) : -t + log1pf(expf(t));
+}
 
 enum { VALUES_EACH = OAS_BLOCK * OAS_CHUNK * 4 }; /* of a block */
 
@@ -43,10 +71,8 @@ static __global__ void values_kernel(values_job j)
             oas_load8(t, j.t, i, n, j.wide);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++) {
-            float d = y[k] - t[k], root = j.charbonnier ? sqrtf(d * d + j.eps) : 0.f;
-            float value = j.charbonnier ? root : d * d;
+            float value = loss_value(j, y[k] - t[k], &y[k]);
             sum += k < n ? (double)value : 0.;
-            y[k] = j.charbonnier ? (float)j.factor * d / root : 2.f * (float)j.factor * d;
         }
         if (j.derivative.data)
             oas_store8(j.derivative, i, y, n, j.wide);
@@ -56,16 +82,16 @@ static __global__ void values_kernel(values_job j)
         j.totals[blockIdx.x] = sum * j.factor;
 }
 
-static oasis_status run_values(oas_cuda *c, const cuda_loss *l, bool is_charbonnier, float eps, int64_t n)
+static oasis_status run_values(oas_cuda *c, const cuda_loss *l, int kind, float number, int64_t n)
 {
     values_job j = {oas_float_array(l->y),
                     oas_float_array(l->t),
                     oas_float_array(l->derivative),
                     (double *)l->partial,
                     l->weight / (double)n,
-                    eps * eps,
+                    number,
                     n,
-                    is_charbonnier,
+                    kind,
                     false};
     j.wide = oas_is_wide(j.y, 0) && oas_is_wide(j.t, 0) && oas_is_wide(j.derivative, 0);
     OAS_LAUNCH(c, values_kernel, (unsigned)values_blocks(n), OAS_BLOCK, 0, j);
@@ -75,12 +101,17 @@ static oasis_status run_values(oas_cuda *c, const cuda_loss *l, bool is_charbonn
 
 static oasis_status charbonnier(oas_cuda *c, const cuda_loss *l, float eps, int64_t n)
 {
-    return run_values(c, l, true, eps, n);
+    return run_values(c, l, CHARBONNIER, eps * eps, n);
 }
 
 static oasis_status mse(oas_cuda *c, const cuda_loss *l, int64_t n)
 {
-    return run_values(c, l, false, 0.f, n);
+    return run_values(c, l, MEAN_SQUARE, 0.f, n);
+}
+
+static oasis_status score(oas_cuda *c, const cuda_loss *l, int32_t kind, float sign, int64_t n)
+{
+    return run_values(c, l, SCORE_LINEAR + kind, sign, n);
 }
 
 /* ---- motion ------------------------------------------------------------------------------------------------------------ */
@@ -460,5 +491,5 @@ static oasis_status gradient(oas_cuda *c, const cuda_loss *l, const cuda_picture
 }
 
 const struct cuda_losses oas_cuda_losses = {
-    values_bytes, charbonnier, mse, motion_bytes, motion, spectrum_bytes, spectrum, gradient_bytes, gradient,
+    values_bytes, charbonnier, mse, score, motion_bytes, motion, spectrum_bytes, spectrum, gradient_bytes, gradient,
 };

@@ -16,7 +16,7 @@ extern "C" {
 
 /* What all losses take. */
 typedef struct cuda_loss {
-    const float *y, *t; /* t NULL: zeros (mse only) */
+    const float *y, *t; /* t NULL: zeros (mse and score only) */
     float *derivative;  /* or NULL */
     float *sum;
     void *partial;
@@ -33,6 +33,8 @@ struct cuda_losses {
     size_t (*values_bytes)(oas_cuda *c, int64_t n);
     oasis_status (*charbonnier)(oas_cuda *c, const cuda_loss *l, float eps, int64_t n);
     oasis_status (*mse)(oas_cuda *c, const cuda_loss *l, int64_t n);
+    /* f(sign (y-t)), kind an oas_score_loss. */
+    oasis_status (*score)(oas_cuda *c, const cuda_loss *l, int32_t kind, float sign, int64_t n);
     /* |(y' - y) - (t' - t)| of neighbouring frames. */
     size_t (*motion_bytes)(oas_cuda *c, const cuda_pictures *p);
     oasis_status (*motion)(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p);

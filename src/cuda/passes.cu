@@ -85,9 +85,9 @@ static oasis_status add(oas_cuda *c, float *to, cuda_array from, int64_t n)
     return run_combine(c, simple_job(oas_float_array(to), oas_float_array(to), 1.f, from, n));
 }
 
-static oasis_status add_times(oas_cuda *c, float *to, const float *factor, const float *from, int64_t n)
+static oasis_status add_times(oas_cuda *c, float *to, float a, const float *factor, const float *from, int64_t n)
 {
-    combine_job j = simple_job(oas_float_array(to), oas_float_array(to), 1.f, oas_float_array(from), n);
+    combine_job j = simple_job(oas_float_array(to), oas_float_array(to), a, oas_float_array(from), n);
     j.scalar = factor;
     return run_combine(c, j);
 }
@@ -305,6 +305,9 @@ const struct cuda_passes oas_cuda_passes = {
     oas_pass_rms_norm_rope_backward,
     oas_pass_channel_norm,
     oas_pass_channel_norm_backward,
+    oas_pass_spectral_bytes,
+    oas_pass_spectral_norm,
+    oas_pass_spectral_norm_backward,
     oas_pass_adamw,
     oas_pass_adamw_all,
     oas_pass_sum_squares_bytes,

@@ -50,8 +50,8 @@ struct cuda_passes {
     oasis_status (*axpy)(oas_cuda *c, float *y, const float *x, float a, const float *b, int64_t n);
     /* to += from. */
     oasis_status (*add)(oas_cuda *c, float *to, cuda_array from, int64_t n);
-    /* to += *factor * from; `factor` lies on the GPU. */
-    oasis_status (*add_times)(oas_cuda *c, float *to, const float *factor, const float *from, int64_t n);
+    /* to += a * *factor * from; `factor` lies on the GPU. */
+    oasis_status (*add_times)(oas_cuda *c, float *to, float a, const float *factor, const float *from, int64_t n);
     /* y = x + b, b repeated after `period` values. */
     oasis_status (*add_repeated)(oas_cuda *c, cuda_array y, cuda_array x, cuda_array b, int64_t period, int64_t n);
     /* Types convert, rounding to nearest even. */
@@ -107,6 +107,14 @@ struct cuda_passes {
                                  int64_t d);
     oasis_status (*channel_norm_backward)(oas_cuda *c, float *dx, float *dgamma, cuda_array x, const float *gamma,
                                           const float *dy, int32_t act, int64_t rows, int64_t d, void *partial);
+
+    /* Of a weight w [rows, columns]:  y = w / (u^T w v);  dw += (dy - <dy, y> u v^T) / (u^T w v). */
+    size_t (*spectral_bytes)(oas_cuda *c, int64_t rows, int64_t columns);
+    oasis_status (*spectral_norm)(oas_cuda *c, float *y, const float *w, const float *u, const float *v, int64_t rows,
+                                  int64_t columns, void *partial);
+    oasis_status (*spectral_norm_backward)(oas_cuda *c, float *dw, const float *y, const float *w, const float *u,
+                                           const float *v, const float *dy, int64_t rows, int64_t columns,
+                                           void *partial);
 
     /* ---- the optimiser ----------------------------------------------------------------------------------------------- */
 

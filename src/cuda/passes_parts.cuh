@@ -27,6 +27,14 @@ oasis_status oas_pass_channel_norm(oas_cuda *c, cuda_array y, cuda_array x, cons
 oasis_status oas_pass_channel_norm_backward(oas_cuda *c, float *dx, float *dgamma, cuda_array x, const float *gamma,
                                             const float *dy, int32_t act, int64_t rows, int64_t d, void *partial);
 
+/* passes_spectral.cu */
+size_t oas_pass_spectral_bytes(oas_cuda *c, int64_t rows, int64_t columns);
+oasis_status oas_pass_spectral_norm(oas_cuda *c, float *y, const float *w, const float *u, const float *v, int64_t rows,
+                                    int64_t columns, void *partial);
+oasis_status oas_pass_spectral_norm_backward(oas_cuda *c, float *dw, const float *y, const float *w, const float *u,
+                                             const float *v, const float *dy, int64_t rows, int64_t columns,
+                                             void *partial);
+
 /* passes_optimiser.cu */
 oasis_status oas_pass_adamw(oas_cuda *c, float *x, float *m, float *v, float *average, const float *gradient, int64_t n,
                             const cuda_adamw *how);

@@ -84,6 +84,26 @@ static oasis_status score_backward(graph *g, const node *n)
     return oas_gradient_of(n->in[0]) ? oas_loss_backward(g, n) : OASIS_OK;
 }
 
+static oasis_status score_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct loss_param *p = OAS_PARAM(struct loss_param, n);
+    int64_t count = oas_count(&n->in[0]->shape);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->values_bytes(c, count), &l))
+        return g->status;
+    return c->tables.losses->score(c, &l, p->levels, p->eps, count);
+}
+
+static oasis_status score_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    if (!g->planning && n->in[1] && n->in[1]->grad)
+        OAS_TRY(c->tables.passes->add_times(c, oas_gradient_of(n->in[1]), -1.f, oas_gradient_of(n->out), n->keep,
+                                            oas_count(&n->in[0]->shape)));
+    return oas_loss_cuda_backward(g, n);
+}
+
 static bool score_sample(sampler *s, int i, node *n)
 {
     if (i >= 2 * OAS_SCORE_LOSSES)
@@ -104,8 +124,8 @@ const op oas_op_loss_score = {
     .shape = score_shape,
     .keep = oas_loss_keep,
     .scratch = score_scratch,
-    .forward = {[OAS_REF] = score_ref, [OAS_CPU] = score_ref},
-    .backward = {[OAS_REF] = score_backward, [OAS_CPU] = score_backward},
+    .forward = {[OAS_REF] = score_ref, [OAS_CPU] = score_ref, [OAS_CUDA] = score_cuda},
+    .backward = {[OAS_REF] = score_backward, [OAS_CPU] = score_backward, [OAS_CUDA] = score_cuda_backward},
     .sample = score_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -175,6 +195,29 @@ static oasis_status spectral_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+static oasis_status spectral_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t rows = oas_count(&n->in[1]->shape), columns = oas_count(&n->in[2]->shape);
+    void *partial = oas_scratch(g, c->tables.passes->spectral_bytes(c, rows, columns));
+    if (g->planning || g->status < 0)
+        return g->status;
+    return c->tables.passes->spectral_norm(c, oas_f32(n->out), oas_f32(n->in[0]), oas_f32(n->in[1]), oas_f32(n->in[2]),
+                                           rows, columns, partial);
+}
+
+static oasis_status spectral_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t rows = oas_count(&n->in[1]->shape), columns = oas_count(&n->in[2]->shape);
+    void *partial = oas_scratch(g, c->tables.passes->spectral_bytes(c, rows, columns));
+    if (g->planning || g->status < 0 || !n->in[0]->grad)
+        return g->status;
+    return c->tables.passes->spectral_norm_backward(c, oas_gradient_of(n->in[0]), oas_f32(n->out), oas_f32(n->in[0]),
+                                                    oas_f32(n->in[1]), oas_f32(n->in[2]), oas_gradient_of(n->out), rows,
+                                                    columns, partial);
+}
+
 /* Positive weights and vectors, so that u^T w v is about 1. */
 static bool spectral_sample(sampler *s, int i, node *n)
 {
@@ -198,8 +241,8 @@ const op oas_op_spectral_norm = {
     .n_in = 3,
     .shape = spectral_shape,
     .constant = 1u << 1 | 1u << 2,
-    .forward = {[OAS_REF] = spectral_ref, [OAS_CPU] = spectral_ref},
-    .backward = {[OAS_REF] = spectral_backward, [OAS_CPU] = spectral_backward},
+    .forward = {[OAS_REF] = spectral_ref, [OAS_CPU] = spectral_ref, [OAS_CUDA] = spectral_cuda},
+    .backward = {[OAS_REF] = spectral_backward, [OAS_CPU] = spectral_backward, [OAS_CUDA] = spectral_cuda_backward},
     .sample = spectral_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,

@@ -138,7 +138,7 @@ oasis_status oas_loss_cuda_backward(graph *g, const node *n)
     oas_cuda *c = oas_graph_cuda(g);
     if (g->planning || !n->in[0]->grad)
         return OASIS_OK;
-    return c->tables.passes->add_times(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), n->keep,
+    return c->tables.passes->add_times(c, oas_gradient_of(n->in[0]), 1.f, oas_gradient_of(n->out), n->keep,
                                        oas_count(&n->in[0]->shape));
 }
 

@@ -407,6 +407,32 @@ static oasis_status join_channels_backward(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* To the kernels a row is a sample, and every channel a frame. */
+static oasis_status join_channels_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t all = oas_last(n->out, 0), rows = oas_rows(n->out);
+    for (int64_t i = 0, first = 0; i < 2 && !g->planning; first += oas_last(n->in[i++], 0)) {
+        int64_t count = oas_last(n->in[i], 0);
+        OAS_TRY(c->tables.layout->frames(c, oas_array(n->out), all, first, oas_array(n->in[i]), count, 0, count, rows,
+                                         1, false));
+    }
+    return OASIS_OK;
+}
+
+static oasis_status join_channels_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t all = oas_last(n->out, 0), rows = oas_rows(n->out);
+    for (int64_t i = 0, first = 0; i < 2 && !g->planning; first += oas_last(n->in[i++], 0)) {
+        int64_t count = oas_last(n->in[i], 0);
+        if (n->in[i]->grad)
+            OAS_TRY(c->tables.layout->frames(c, oas_array(n->in[i]->grad), count, 0, oas_array(n->out->grad), all,
+                                             first, count, rows, 1, true));
+    }
+    return OASIS_OK;
+}
+
 static bool join_channels_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -422,8 +448,10 @@ const op oas_op_join_channels = {
     .stage = "passes",
     .n_in = 2,
     .shape = join_channels_shape,
-    .forward = {[OAS_REF] = join_channels_run, [OAS_CPU] = join_channels_run},
-    .backward = {[OAS_REF] = join_channels_backward, [OAS_CPU] = join_channels_backward},
+    .forward = {[OAS_REF] = join_channels_run, [OAS_CPU] = join_channels_run, [OAS_CUDA] = join_channels_cuda},
+    .backward = {[OAS_REF] = join_channels_backward,
+                 [OAS_CPU] = join_channels_backward,
+                 [OAS_CUDA] = join_channels_cuda_backward},
     .sample = join_channels_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,

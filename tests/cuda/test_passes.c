@@ -183,8 +183,8 @@ static void simple(int64_t rows, int64_t columns, int dtype, int offset)
     CALL(scale_channels, on(y), on(x), on(shift), on(scale), rows, columns);
     expect("scale_channels", y, y->v, TOLERANCE);
     for (int64_t i = 0; i < n; i++)
-        y->v[i] += factor->v[0] * x->v[i] + b->v[i];
-    CALL(add_times, on(y), on(factor), on(x), n);
+        y->v[i] += -2.f * factor->v[0] * x->v[i] + b->v[i];
+    CALL(add_times, on(y), -2.f, on(factor), on(x), n);
     CALL(add, on(y), b->on, n);
     expect("add", y, y->v, TOLERANCE);
     CALL(fill, on(filled), -2.5f, n);
