@@ -8,17 +8,13 @@
  * pixel into kt*C channels first, in the weight's order of frames, so that one two-dimensional convolution computes the
  * sum over time too.
  */
+#include "ops/conv.h"
 #include "cpu/dnnl.h"
 #include "cpu/slope.h"
-#include "ops/op.h"
 #include "tensor/sampler.h"
 
 #include <stdatomic.h>
 #include <string.h>
-
-struct conv_param {
-    int32_t act;
-};
 
 extern const op oas_op_conv;
 
@@ -29,17 +25,6 @@ tensor *oas_conv(graph *g, tensor *x, const conv *layer, tensor *history, oas_ac
     return oas_apply(g, &oas_op_conv, in, &p, sizeof p);
 }
 
-/* Stacked weights [out, kt*in, k, k] hold the newest frame first; others [out, in, kt, k, k] the oldest. */
-static bool stacked(const tensor *weight)
-{
-    return weight->shape.rank == 4;
-}
-
-static int64_t frames_seen(const tensor *x, const tensor *weight)
-{
-    return stacked(weight) ? weight->shape.size[1] / oas_last(x, 0) : weight->shape.size[2];
-}
-
 enum { MOST_CONV_FRAMES = 8 };
 
 static bool conv_shape(graph *g, node *n)
@@ -48,7 +33,7 @@ static bool conv_shape(graph *g, node *n)
     if (x->shape.rank != 5 || w->shape.rank < 4)
         return oas_op_refuse(g, "conv: input %s must have five sizes, weight %s four or five",
                              oas_shape_text(&x->shape).text, oas_shape_text(&w->shape).text);
-    int64_t kernel = oas_last(w, 0), frames = frames_seen(x, w), in = oas_last(x, 0);
+    int64_t kernel = oas_last(w, 0), frames = oas_conv_frames(x, w), in = oas_last(x, 0);
     if (oas_count(&w->shape) != w->shape.size[0] * in * frames * kernel * kernel || oas_last(w, 1) != kernel ||
         (kernel != 1 && kernel != 3) || frames < 1 || frames > MOST_CONV_FRAMES)
         return oas_op_refuse(g, "conv: weight %s of %s does not fit input %s", oas_shape_text(&w->shape).text,
@@ -91,7 +76,7 @@ static double conv_at(const node *n, const float *const *frames, int64_t row, in
 {
     const tensor *x = n->in[0], *w = n->in[1];
     int64_t height = x->shape.size[2], width = x->shape.size[3], in = x->shape.size[4];
-    int64_t kt = frames_seen(x, w), k = oas_last(w, 0);
+    int64_t kt = oas_conv_frames(x, w), k = oas_last(w, 0);
     const float *weight = oas_f32(w) + channel * in * kt * k * k;
     double sum = 0;
     for (int64_t t = 0; t < kt; t++) {
@@ -102,7 +87,7 @@ static double conv_at(const node *n, const float *const *frames, int64_t row, in
                     continue;
                 const float *pixel = frames[t] + (y * width + xx) * in;
                 for (int64_t c = 0; c < in; c++) {
-                    int64_t slot = stacked(w) ? (kt - 1 - t) * in + c : c * kt + t;
+                    int64_t slot = oas_conv_stacked(w) ? (kt - 1 - t) * in + c : c * kt + t;
                     sum += (double)pixel[c] * (double)weight[(slot * k + i) * k + j];
                 }
             }
@@ -118,7 +103,7 @@ static oasis_status conv_ref(graph *g, const node *n)
     const float *bias = n->in[2] ? oas_f32(n->in[2]) : NULL, *residual = n->in[4] ? oas_f32(n->in[4]) : NULL;
     oas_activation act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
     int64_t frames = x->shape.size[1], pixels = x->shape.size[2] * x->shape.size[3], outputs = n->out->shape.size[4];
-    int64_t kt = frames_seen(x, n->in[1]);
+    int64_t kt = oas_conv_frames(x, n->in[1]);
     float *y = oas_f32(n->out);
     for (int64_t f = 0; f < x->shape.size[0] * frames; f++) {
         const float *seen[MOST_CONV_FRAMES];
@@ -127,7 +112,8 @@ static oasis_status conv_ref(graph *g, const node *n)
         for (int64_t p = 0; p < pixels; p++) {
             for (int64_t o = 0; o < outputs; o++) {
                 int64_t i = (f * pixels + p) * outputs + o;
-                double sum = conv_at(n, seen, p / x->shape.size[3], p % x->shape.size[3], o) + (bias ? (double)bias[o] : 0.);
+                double sum =
+                    conv_at(n, seen, p / x->shape.size[3], p % x->shape.size[3], o) + (bias ? (double)bias[o] : 0.);
                 y[i] = oas_act(act, (float)sum) + (residual ? residual[i] : 0.f);
             }
         }
@@ -141,7 +127,7 @@ static void conv_at_backward(const node *n, const float *const *frames, int64_t 
 {
     const tensor *x = n->in[0], *w = n->in[1];
     int64_t height = x->shape.size[2], width = x->shape.size[3], in = x->shape.size[4];
-    int64_t kt = frames_seen(x, w), k = oas_last(w, 0), first = channel * in * kt * k * k;
+    int64_t kt = oas_conv_frames(x, w), k = oas_last(w, 0), first = channel * in * kt * k * k;
     const float *weight = oas_f32(w) + first;
     for (int64_t t = 0; t < kt; t++) {
         for (int64_t i = 0; i < k * k; i++) {
@@ -150,7 +136,7 @@ static void conv_at_backward(const node *n, const float *const *frames, int64_t 
                 continue;
             int64_t pixel = (y * width + xx) * in;
             for (int64_t c = 0; c < in; c++) {
-                int64_t slot = stacked(w) ? (kt - 1 - t) * in + c : c * kt + t;
+                int64_t slot = oas_conv_stacked(w) ? (kt - 1 - t) * in + c : c * kt + t;
                 if (dweight)
                     dweight[first + slot * k * k + i] += du * frames[t][pixel + c];
                 if (dframes[t])
@@ -180,7 +166,7 @@ static oasis_status conv_ref_backward(graph *g, const node *n)
     const float *bias = n->in[2] ? oas_f32(n->in[2]) : NULL, *dy = oas_gradient_of(n->out);
     oas_activation act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
     int64_t frames = x->shape.size[1], width = x->shape.size[3], pixels = x->shape.size[2] * width;
-    int64_t outputs = n->out->shape.size[4], kt = frames_seen(x, n->in[1]);
+    int64_t outputs = n->out->shape.size[4], kt = oas_conv_frames(x, n->in[1]);
     float *dw = oas_gradient_of(n->in[1]), *db = oas_gradient_of(n->in[2]), *dr = oas_gradient_of(n->in[4]);
     for (int64_t f = 0; f < x->shape.size[0] * frames && !g->planning; f++) {
         const float *seen[MOST_CONV_FRAMES];
@@ -193,7 +179,8 @@ static oasis_status conv_ref_backward(graph *g, const node *n)
             int64_t p = i / outputs, o = i % outputs, at = f * pixels * outputs + i;
             float slope = 1.f;
             if (act != OAS_LINEAR)
-                slope = oas_act_slope(act, (float)(conv_at(n, seen, p / width, p % width, o) + (bias ? (double)bias[o] : 0.)));
+                slope = oas_act_slope(
+                    act, (float)(conv_at(n, seen, p / width, p % width, o) + (bias ? (double)bias[o] : 0.)));
             conv_at_backward(n, seen, p / width, p % width, o, slope * dy[at], dseen, dw);
             if (db)
                 db[o] += slope * dy[at];
@@ -219,7 +206,8 @@ static int64_t strip_rows(const node *n)
 {
     const tensor *x = n->in[0];
     int64_t height = x->shape.size[2];
-    int64_t row_bytes = x->shape.size[3] * x->shape.size[4] * frames_seen(x, n->in[1]) * (int64_t)oas_dtype_size(x->dtype);
+    int64_t row_bytes =
+        x->shape.size[3] * x->shape.size[4] * oas_conv_frames(x, n->in[1]) * (int64_t)oas_dtype_size(x->dtype);
     int64_t rows = STRIP_BYTES / row_bytes, most = (height + LEAST_STRIPS - 1) / LEAST_STRIPS;
     if (rows > most)
         rows = most;
@@ -236,7 +224,7 @@ static size_t most_of(size_t a, size_t b)
 static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
 {
     const tensor *x = n->in[0], *w = n->in[1];
-    int64_t height = x->shape.size[2], kt = frames_seen(x, w);
+    int64_t height = x->shape.size[2], kt = oas_conv_frames(x, w);
     *j = (struct conv_jobs){.strip = strip_rows(n)};
     j->strips = (height + j->strip - 1) / j->strip;
     dnnl_spec spec = {.kernel = 3,
@@ -271,11 +259,10 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     j->gather_bytes = (j->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
     j->scratch_each = scratch + j->gather_bytes;
     if (!w->packed || w->needs_grad)
-        j->weight_bytes =
-            (most_of(most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)),
-                     oas_dnnl_weight_bytes(j->middle)) +
-             OAS_ALIGN - 1) /
-            OAS_ALIGN * OAS_ALIGN;
+        j->weight_bytes = (most_of(most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)),
+                                   oas_dnnl_weight_bytes(j->middle)) +
+                           OAS_ALIGN - 1) /
+                          OAS_ALIGN * OAS_ALIGN;
     return true;
 }
 
@@ -302,14 +289,14 @@ struct conv_task {
 static void gather(const node *n, bool later, int64_t b, int64_t t, int64_t y0, int64_t rows, unsigned char *to)
 {
     const tensor *x = n->in[0];
-    int64_t kt = frames_seen(x, n->in[1]), width = x->shape.size[3];
+    int64_t kt = oas_conv_frames(x, n->in[1]), width = x->shape.size[3];
     size_t pixel = (size_t)x->shape.size[4] * oas_dtype_size(x->dtype);
     for (int64_t k = 0; k < kt; k++) {
         const char *from = NULL;
         if (later)
             from = t + k < x->shape.size[1] ? frame_at(x, NULL, b, t + k) : NULL;
         else
-            from = frame_at(x, n->in[3], b, stacked(n->in[1]) ? t - k : t + k - kt + 1);
+            from = frame_at(x, n->in[3], b, oas_conv_stacked(n->in[1]) ? t - k : t + k - kt + 1);
         unsigned char *out = to + (size_t)k * pixel;
         if (from)
             from += (size_t)(y0 * width) * pixel;
@@ -363,7 +350,7 @@ static oasis_status conv_start(struct conv_task *t)
     const tensor *x = t->n->in[0], *w = t->n->in[1];
     if (!conv_prepare(g, t->n, &t->jobs))
         return g->status < 0 ? g->status : OASIS_E_DEVICE;
-    int permute = stacked(w) ? 0 : (int)frames_seen(x, w);
+    int permute = oas_conv_stacked(w) ? 0 : (int)oas_conv_frames(x, w);
     const dnnl_job *jobs[3] = {t->jobs.first, t->jobs.middle, t->jobs.last};
     for (int i = 0; i < 3; i++) {
         void *own = t->jobs.weight_bytes ? oas_scratch(g, t->jobs.weight_bytes) : NULL;
@@ -402,10 +389,10 @@ static oasis_status conv_cpu(graph *g, const node *n)
 struct slope_task {
     struct conv_task again; /* makes u; its strips are used in any case */
     oas_activation act;
-    column_sums bias;       /* a row per strip */
-    float *u;               /* a strip per worker */
+    column_sums bias; /* a row per strip */
+    float *u;         /* a strip per worker */
     int64_t u_values;
-    tensor e;               /* [B,T,H,W,out] of x's type */
+    tensor e; /* [B,T,H,W,out] of x's type */
 };
 
 static void slope_slab(void *arg, int64_t slab, int worker)
@@ -469,7 +456,7 @@ static void turn_weights(const tensor *w, int64_t kt, tensor *to)
     for (int64_t i = 0; i < in; i++)
         for (int64_t k = 0; k < kt; k++)
             for (int64_t o = 0; o < out; o++) {
-                int64_t slot = stacked(w) ? (o * kt + k) * in + i : (o * in + i) * kt + kt - 1 - k;
+                int64_t slot = oas_conv_stacked(w) ? (o * kt + k) * in + i : (o * in + i) * kt + kt - 1 - k;
                 for (int64_t tap = 0; tap < 9; tap++, data += size)
                     memcpy(data, (const char *)w->data + (size_t)(slot * 9 + 8 - tap) * size, size);
             }
@@ -479,7 +466,7 @@ static void turn_weights(const tensor *w, int64_t kt, tensor *to)
 static oasis_status conv_to_input(graph *g, const node *n, tensor *e)
 {
     const tensor *w = n->in[1];
-    int64_t kt = frames_seen(n->in[0], w);
+    int64_t kt = oas_conv_frames(n->in[0], w);
     tensor turned = {.shape = OAS_SHAPE4(oas_last(n->in[0], 0), kt * w->shape.size[0], 3, 3), .dtype = w->dtype};
     node back = {.op = n->op, .in = {e, &turned, NULL, NULL, n->in[0]->grad}, .out = n->in[0]->grad};
     struct conv_task t = {.g = g, .n = &back, .later = true};
@@ -504,7 +491,7 @@ struct weight_task {
     int kinds;                            /* 1 when all jobs write in one order, else 3 */
     size_t scratch_each, gather_bytes, floats;
     unsigned char *scratch;
-    float *sums;                          /* [groups, kinds, floats] */
+    float *sums; /* [groups, kinds, floats] */
     atomic_int status;
 };
 
@@ -526,7 +513,8 @@ static void weight_strip(struct weight_task *t, int64_t slab, int worker, float 
     else
         input = (const char *)x->data + (size_t)((frame * height + in0) * width * x->shape.size[4]) * size;
     const char *e = (const char *)t->e->data + (size_t)((frame * height + y0) * width * t->e->shape.size[4]) * size;
-    oasis_status s = oas_dnnl_run(t->g->device->dnnl, t->job[which], worker, input, e, NULL, partial, partial + t->floats);
+    oasis_status s =
+        oas_dnnl_run(t->g->device->dnnl, t->job[which], worker, input, e, NULL, partial, partial + t->floats);
     if (s < 0)
         atomic_store(&t->status, (int)s);
     sums += t->kinds == 1 ? 0 : (size_t)which * t->floats;
@@ -549,7 +537,7 @@ static oasis_status weight_prepare(struct weight_task *t)
 {
     graph *g = t->g;
     const tensor *x = t->n->in[0];
-    int64_t height = x->shape.size[2], kt = frames_seen(x, t->n->in[1]);
+    int64_t height = x->shape.size[2], kt = oas_conv_frames(x, t->n->in[1]);
     dnnl_spec spec = {.kernel = 3, .product = OAS_WEIGHT_GRADIENT, .in_type = (int32_t)x->dtype, .out_type = OAS_F32};
     spec.width = x->shape.size[3], spec.in = kt * x->shape.size[4], spec.out = t->e->shape.size[4];
     int64_t rows = STRIP_BYTES / (spec.width * spec.in * (int64_t)oas_dtype_size(x->dtype));
@@ -588,7 +576,7 @@ static void add_weights(const tensor *w, int64_t kt, const float *plain, float *
     for (int64_t o = 0; o < out; o++)
         for (int64_t k = 0; k < kt; k++)
             for (int64_t i = 0; i < in; i++) {
-                float *to = dw + (stacked(w) ? (o * kt + k) * in + i : (o * in + i) * kt + k) * 9;
+                float *to = dw + (oas_conv_stacked(w) ? (o * kt + k) * in + i : (o * in + i) * kt + k) * 9;
                 for (int64_t tap = 0; tap < 9; tap++)
                     to[tap] += *plain++;
             }
@@ -608,7 +596,7 @@ static oasis_status conv_to_weight(graph *g, const node *n, const tensor *e)
             t.sums[i] += t.sums[(size_t)group * (size_t)t.kinds * t.floats + i];
     for (int k = 0; k < t.kinds; k++) {
         OAS_TRY(oas_dnnl_plain_gradient(g->device->dnnl, t.job[k], t.sums + (size_t)k * t.floats, plain));
-        add_weights(w, frames_seen(n->in[0], w), plain, oas_gradient_of(w));
+        add_weights(w, oas_conv_frames(n->in[0], w), plain, oas_gradient_of(w));
     }
     return (oasis_status)atomic_load(&t.status);
 }
@@ -648,8 +636,8 @@ static bool conv_sample(sampler *s, int i, node *n)
     bool stack = i % 2;
     *(struct conv_param *)(void *)n->param = (struct conv_param){i % OAS_ACTIVATIONS};
     n->in[0] = oas_sample_activation(s, OAS_SHAPE5(1, z[0], z[1], z[2], z[3]), 1);
-    n->in[1] = oas_sample_activation(s, stack ? OAS_SHAPE4(z[4], z[5] * z[3], 3, 3) : OAS_SHAPE5(z[4], z[3], z[5], 3, 3),
-                                     0.3f);
+    n->in[1] = oas_sample_activation(
+        s, stack ? OAS_SHAPE4(z[4], z[5] * z[3], 3, 3) : OAS_SHAPE5(z[4], z[3], z[5], 3, 3), 0.3f);
     n->in[2] = i % 3 ? oas_sample_floats(s, OAS_SHAPE1(z[4]), 1) : NULL;
     n->in[3] = z[5] > 1 && i % 4 ? oas_sample_activation(s, OAS_SHAPE5(1, z[5] - 1, z[1], z[2], z[3]), 1) : NULL;
     n->in[4] = i % 5 > 2 ? oas_sample_activation(s, OAS_SHAPE5(1, z[0], z[1], z[2], z[4]), 1) : NULL;
@@ -666,10 +654,11 @@ const op oas_op_conv = {
     .flops = conv_flops,
     .accepts = conv_accepts,
     .scratch = conv_scratch,
-    .forward = {[OAS_REF] = conv_ref, [OAS_CPU] = conv_cpu},
-    .backward = {[OAS_REF] = conv_ref_backward, [OAS_CPU] = conv_cpu_backward},
+    .forward = {[OAS_REF] = conv_ref, [OAS_CPU] = conv_cpu, [OAS_CUDA] = oas_conv_cuda},
+    .backward = {[OAS_REF] = conv_ref_backward, [OAS_CPU] = conv_cpu_backward, [OAS_CUDA] = oas_conv_cuda_backward},
     .accepts_backward = conv_accepts_backward,
+    .accepts_cuda = oas_conv_accepts_cuda,
     .sample = conv_sample,
-    .tolerance = 2e-6f, /* float sums of a few thousand terms against double */
+    .tolerance = 2e-6f,      /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */
 };

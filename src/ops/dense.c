@@ -3,8 +3,10 @@
  *
  * The rows are cut into slabs; oneDNN computes each with one thread.
  */
+#include "cuda/dense.h"
 #include "cpu/dnnl.h"
 #include "cpu/slope.h"
+#include "cuda/passes.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -105,8 +107,8 @@ enum { DENSE_LEAST_ROWS = 128, DENSE_LEAST_ROWS_LARGE = 512, DENSE_MOST_ROWS = 1
 struct dense_jobs {
     int64_t slab, slabs;
     const dnnl_job *whole, *last;
-    size_t scratch_each;      /* bytes per worker */
-    size_t weight_bytes;      /* of weights packed for this call alone, 0 where they are cached */
+    size_t scratch_each; /* bytes per worker */
+    size_t weight_bytes; /* of weights packed for this call alone, 0 where they are cached */
 };
 
 static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
@@ -206,14 +208,14 @@ struct dense_back {
     graph *g;
     const node *n;
     oas_activation act;
-    column_sums bias;          /* its slabs are those of the first part */
+    column_sums bias; /* its slabs are those of the first part */
     struct slab_jobs again, to_input;
     size_t scratch_each, u_bytes;
     unsigned char *scratch;
-    unsigned char *e;          /* [rows, outputs] of x's type: dy itself where it may be */
+    unsigned char *e; /* [rows, outputs] of x's type: dy itself where it may be */
     int64_t groups, group, blocks, block;
     const dnnl_job *to_weight[2][2]; /* [last group][last block] */
-    float *partial;            /* [groups, outputs, inputs], NULL with one group */
+    float *partial;                  /* [groups, outputs, inputs], NULL with one group */
     atomic_int status;
 };
 
@@ -328,11 +330,11 @@ static void weight_gradient_slab(void *arg, int64_t slab, int worker)
     int64_t block = slab % t->blocks, row = group * t->group;
     size_t size = oas_dtype_size(n->in[0]->dtype);
     float *y = t->partial ? t->partial + group * outputs * inputs : oas_gradient_of(n->in[1]);
-    oasis_status s = oas_dnnl_run(t->g->device->dnnl, t->to_weight[group == t->groups - 1][block == t->blocks - 1], worker,
-                                  t->e + (size_t)(row * outputs + block * t->block) * size,
-                                  (char *)n->in[0]->data + (size_t)(row * inputs) * size, NULL,
-                                  y + block * t->block * inputs,
-                                  t->scratch + (size_t)worker * (t->scratch_each + t->u_bytes));
+    oasis_status s =
+        oas_dnnl_run(t->g->device->dnnl, t->to_weight[group == t->groups - 1][block == t->blocks - 1], worker,
+                     t->e + (size_t)(row * outputs + block * t->block) * size,
+                     (char *)n->in[0]->data + (size_t)(row * inputs) * size, NULL, y + block * t->block * inputs,
+                     t->scratch + (size_t)worker * (t->scratch_each + t->u_bytes));
     if (s < 0)
         atomic_store(&t->status, (int)s);
 }
@@ -344,8 +346,7 @@ static oasis_status dense_back_prepare(graph *g, struct dense_back *t)
     const tensor *x = n->in[0];
     int64_t rows = oas_rows(x), outputs = oas_last(n->out, 0);
     dnnl_spec spec = {.in_type = (int32_t)x->dtype, .out_type = OAS_F32};
-    oas_column_sums(g, &t->bias, rows, n->in[2] && n->in[2]->grad ? outputs : 0,
-                    DENSE_LEAST_ROWS, DENSE_MOST_ROWS);
+    oas_column_sums(g, &t->bias, rows, n->in[2] && n->in[2]->grad ? outputs : 0, DENSE_LEAST_ROWS, DENSE_MOST_ROWS);
     if (t->act != OAS_LINEAR) {
         spec.bias = n->in[2] != NULL;
         spec.in = oas_last(x, 0), spec.out = outputs;
@@ -384,11 +385,101 @@ static oasis_status linear_cpu_backward(graph *g, const node *n)
     return (oasis_status)atomic_load(&t.status);
 }
 
+/* ---- on the GPU ---------------------------------------------------------------------------------------------------- */
+
+/* Can the product write y? */
+static bool writes_itself(const node *n)
+{
+    return n->out->dtype == OAS_F32 || n->out->dtype == n->in[0]->dtype;
+}
+
+static oasis_status linear_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const tensor *x = n->in[0], *bias = n->in[2], *residual = n->in[3];
+    int32_t act = OAS_PARAM(struct linear_param, n)->act;
+    cuda_product p = {.a = x->data, .rows = oas_rows(x), .columns = oas_last(n->out, 0), .depth = oas_last(x, 0)};
+    bool direct = writes_itself(n) && c->tables.dense->fuses(act) && !(residual && act != OAS_LINEAR);
+    oasis_status status = OASIS_OK;
+    void *own = NULL;
+    p.b = oas_cuda_weight_as(g, n->in[1], x->dtype, &status);
+    if (!direct)
+        own = oas_scratch(g, (size_t)(p.rows * p.columns) * sizeof(float));
+    else if (bias && n->out->dtype != OAS_F32)
+        own = oas_scratch(g, (size_t)p.columns * oas_dtype_size(n->out->dtype));
+    if (g->planning || g->status < 0 || status < 0)
+        return g->status < 0 ? g->status : status;
+    p.b_turned = true;
+    p.type = (int32_t)x->dtype;
+    if (!direct) {
+        p.y = own;
+        OAS_TRY(c->tables.dense->product(c, &p));
+        return c->tables.passes->bias_act_residual(c, oas_array(n->out), (cuda_array){own, OAS_F32},
+                                                   bias ? oas_f32(bias) : NULL, oas_array(residual), act, p.rows,
+                                                   p.columns);
+    }
+    p.y = n->out->data;
+    p.y_type = (int32_t)n->out->dtype;
+    p.act = act;
+    p.bias = bias ? bias->data : NULL;
+    p.add = residual != NULL;
+    if (own) {
+        OAS_TRY(c->tables.passes->cast(c, (cuda_array){own, p.y_type}, oas_array(bias), p.columns));
+        p.bias = own;
+    }
+    if (residual && residual->data != n->out->data)
+        OAS_TRY(oas_cuda_copy(c, n->out->data, residual->data, oas_bytes(residual)));
+    return c->tables.dense->product(c, &p);
+}
+
+/* As linear_ref_backward, with e = du in the type of x. */
+static oasis_status linear_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const struct cuda_passes *passes = c->tables.passes;
+    const tensor *x = n->in[0], *bias = n->in[2];
+    int32_t act = OAS_PARAM(struct linear_param, n)->act, type = (int32_t)x->dtype;
+    int64_t rows = oas_rows(x), in = oas_last(x, 0), out = oas_last(n->out, 0);
+    bool own_e = act != OAS_LINEAR || type != OAS_F32, to_bias = bias && bias->grad;
+    oasis_status status = OASIS_OK;
+    const void *w = oas_cuda_weight_as(g, n->in[1], x->dtype, &status);
+    float *dy = oas_gradient_of(n->out), *dr = oas_gradient_of(n->in[3]);
+    void *u = act != OAS_LINEAR ? oas_scratch(g, (size_t)(rows * out) * sizeof(float)) : NULL;
+    void *e = own_e ? oas_scratch(g, (size_t)(rows * out) * oas_dtype_size(x->dtype)) : dy;
+    void *partial = to_bias ? oas_scratch(g, passes->column_sum_bytes(c, rows, out)) : NULL;
+    if (g->planning || g->status < 0 || status < 0)
+        return g->status < 0 ? g->status : status;
+    if (u) {
+        const cuda_product again = {
+            .a = x->data, .b = w, .y = u, .rows = rows, .columns = out, .depth = in, .type = type, .b_turned = true};
+        OAS_TRY(c->tables.dense->product(c, &again));
+    }
+    if (own_e || dr)
+        OAS_TRY(passes->act_slope(c, (cuda_array){e, type}, (cuda_array){u, OAS_F32}, bias ? oas_f32(bias) : NULL, dy,
+                                  dr, act, rows, out));
+    if (to_bias)
+        OAS_TRY(passes->column_sum(c, oas_gradient_of(bias), (cuda_array){e, type}, rows, out, partial));
+    const cuda_product to_x = {
+        .a = e, .b = w, .y = oas_gradient_of(x), .rows = rows, .columns = in, .depth = out, .type = type, .add = true};
+    const cuda_product to_w = {.a = e,
+                               .b = x->data,
+                               .y = oas_gradient_of(n->in[1]),
+                               .rows = out,
+                               .columns = in,
+                               .depth = rows,
+                               .type = type,
+                               .a_turned = true,
+                               .add = true};
+    if (to_x.y)
+        OAS_TRY(c->tables.dense->product(c, &to_x));
+    return to_w.y ? c->tables.dense->product(c, &to_w) : OASIS_OK;
+}
+
 static bool linear_sample(sampler *s, int i, node *n)
 {
     /* Rows, inputs, outputs: one row, odd sizes, several slabs with a short last one, wide layers. */
-    static const int64_t sizes[][3] = {{1, 8, 8}, {7, 33, 5}, {130, 64, 48}, {1100, 96, 17},
-                                       {65, 512, 256}, {5, 1, 1},    {8300, 12, 200}};
+    static const int64_t sizes[][3] = {{1, 8, 8},      {7, 33, 5}, {130, 64, 48},  {1100, 96, 17},
+                                       {65, 512, 256}, {5, 1, 1},  {8300, 12, 200}};
     if (i >= (int)(sizeof sizes / sizeof *sizes))
         return false;
     int64_t rows = sizes[i][0], in = sizes[i][1], out = sizes[i][2];
@@ -410,9 +501,9 @@ const op oas_op_linear = {
     .shape = linear_shape,
     .flops = linear_flops,
     .scratch = linear_scratch,
-    .forward = {[OAS_REF] = linear_ref, [OAS_CPU] = linear_cpu},
-    .backward = {[OAS_REF] = linear_ref_backward, [OAS_CPU] = linear_cpu_backward},
+    .forward = {[OAS_REF] = linear_ref, [OAS_CPU] = linear_cpu, [OAS_CUDA] = linear_cuda},
+    .backward = {[OAS_REF] = linear_ref_backward, [OAS_CPU] = linear_cpu_backward, [OAS_CUDA] = linear_cuda_backward},
     .sample = linear_sample,
-    .tolerance = 2e-6f, /* float sums of a few thousand terms against double */
+    .tolerance = 2e-6f,      /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */
 };

@@ -1,0 +1,215 @@
+/*
+ * Convolution by cuDNN, channels last.  One frame seen (kt = 1): pictures; more: volumes.  How a convolution is best
+ * computed is asked once per shape, and kept; only ways whose sums have a fixed order are taken.
+ */
+#include "cuda/conv.h"
+
+#include "base/memory.h"
+
+#include <cudnn.h>
+#include <string.h>
+
+enum { WORKSPACE = 512 << 20, BUCKETS = 128, MOST_WAYS = 10 };
+
+typedef enum direction { FORWARD, TO_INPUT, TO_WEIGHT } direction;
+
+typedef struct plan {
+    cuda_convolution key;
+    direction direction;
+    cudnnTensorDescriptor_t x, y;
+    cudnnFilterDescriptor_t w;
+    cudnnConvolutionDescriptor_t conv;
+    int algorithm;
+    struct plan *next;
+} plan;
+
+typedef struct conv_state {
+    cudnnHandle_t library;
+    void *workspace;
+    plan *plans[BUCKETS];
+} conv_state;
+
+static void free_plan(plan *p)
+{
+    if (p->x)
+        cudnnDestroyTensorDescriptor(p->x);
+    if (p->y)
+        cudnnDestroyTensorDescriptor(p->y);
+    if (p->w)
+        cudnnDestroyFilterDescriptor(p->w);
+    if (p->conv)
+        cudnnDestroyConvolutionDescriptor(p->conv);
+    oas_free(p);
+}
+
+static conv_state *state_of(oas_cuda *c)
+{
+    if (c->conv)
+        return c->conv;
+    conv_state *s = oas_alloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    c->conv = s;
+    s->workspace = oas_cuda_alloc(c, WORKSPACE);
+    if (!s->workspace || cudnnCreate(&s->library) != CUDNN_STATUS_SUCCESS ||
+        cudnnSetStream(s->library, (cudaStream_t)c->stream) != CUDNN_STATUS_SUCCESS) {
+        oas_cuda_conv_free(c);
+        return NULL;
+    }
+    return s;
+}
+
+void oas_cuda_conv_free(oas_cuda *c)
+{
+    conv_state *s = c->conv;
+    if (!s)
+        return;
+    for (int i = 0; i < BUCKETS; i++) {
+        for (plan *p = s->plans[i], *next; p; p = next) {
+            next = p->next;
+            free_plan(p);
+        }
+    }
+    if (s->library)
+        cudnnDestroy(s->library);
+    oas_cuda_release(c, s->workspace);
+    oas_free(s);
+    c->conv = NULL;
+}
+
+/* Sizes in the library's order (N, C, [D,] H, W) of an array that lies as [batch, frames, height, width, channels]. */
+static bool describe_frames(cudnnTensorDescriptor_t *d, cudnnDataType_t type, const cuda_convolution *s, int64_t frames,
+                            int64_t channels)
+{
+    int c = (int)channels, h = (int)s->height, w = (int)s->width, f = (int)frames, b = (int)s->batch;
+    if (cudnnCreateTensorDescriptor(d) != CUDNN_STATUS_SUCCESS)
+        return false;
+    if (s->kt == 1) {
+        const int size[4] = {b * f, c, h, w}, stride[4] = {h * w * c, 1, w * c, c};
+        return cudnnSetTensorNdDescriptor(*d, type, 4, size, stride) == CUDNN_STATUS_SUCCESS;
+    }
+    const int size[5] = {b, c, f, h, w}, stride[5] = {f * h * w * c, 1, h * w * c, w * c, c};
+    return cudnnSetTensorNdDescriptor(*d, type, 5, size, stride) == CUDNN_STATUS_SUCCESS;
+}
+
+static bool describe_weight(cudnnFilterDescriptor_t *d, cudnnDataType_t type, const cuda_convolution *s)
+{
+    const int flat[4] = {(int)s->out, (int)s->in, s->k, s->k}, deep[5] = {(int)s->out, (int)s->in, s->kt, s->k, s->k};
+    return cudnnCreateFilterDescriptor(d) == CUDNN_STATUS_SUCCESS &&
+           cudnnSetFilterNdDescriptor(*d, type, CUDNN_TENSOR_NHWC, s->kt == 1 ? 4 : 5, s->kt == 1 ? flat : deep) ==
+               CUDNN_STATUS_SUCCESS;
+}
+
+static bool describe(plan *p)
+{
+    const cuda_convolution *s = &p->key;
+    cudnnDataType_t type = s->type == 0 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
+    const int border = s->k / 2, flat_pad[2] = {border, border}, deep_pad[3] = {0, border, border}, ones[3] = {1, 1, 1};
+    int n = s->kt == 1 ? 2 : 3;
+    return describe_frames(&p->x, type, s, s->frames + s->kt - 1, s->in) &&
+           describe_frames(&p->y, type, s, s->frames, s->out) && describe_weight(&p->w, type, s) &&
+           cudnnCreateConvolutionDescriptor(&p->conv) == CUDNN_STATUS_SUCCESS &&
+           cudnnSetConvolutionNdDescriptor(p->conv, n, n == 2 ? flat_pad : deep_pad, ones, ones,
+                                           CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT) == CUDNN_STATUS_SUCCESS &&
+           cudnnSetConvolutionMathType(p->conv, s->type == 0 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH) ==
+               CUDNN_STATUS_SUCCESS;
+}
+
+/* The first way that succeeds, fits the workspace and gives the same bits each time.  The three results of the library
+ * differ in the type of `algo` alone. */
+#define FIRST_WAY(ways, n, chosen)                                                                                     \
+    for (int i = 0; i < (n) && (chosen) < 0; i++)                                                                      \
+        if ((ways)[i].status == CUDNN_STATUS_SUCCESS && (ways)[i].memory <= WORKSPACE &&                               \
+            (ways)[i].determinism == CUDNN_DETERMINISTIC)                                                              \
+            (chosen) = (int)(ways)[i].algo;
+
+static bool choose(const conv_state *s, plan *p)
+{
+    int n = 0;
+    p->algorithm = -1;
+    if (p->direction == FORWARD) {
+        cudnnConvolutionFwdAlgoPerf_t ways[MOST_WAYS];
+        if (cudnnGetConvolutionForwardAlgorithm_v7(s->library, p->x, p->w, p->conv, p->y, MOST_WAYS, &n, ways) ==
+            CUDNN_STATUS_SUCCESS)
+            FIRST_WAY(ways, n, p->algorithm)
+    } else if (p->direction == TO_INPUT) {
+        cudnnConvolutionBwdDataAlgoPerf_t ways[MOST_WAYS];
+        if (cudnnGetConvolutionBackwardDataAlgorithm_v7(s->library, p->w, p->y, p->conv, p->x, MOST_WAYS, &n, ways) ==
+            CUDNN_STATUS_SUCCESS)
+            FIRST_WAY(ways, n, p->algorithm)
+    } else {
+        cudnnConvolutionBwdFilterAlgoPerf_t ways[MOST_WAYS];
+        if (cudnnGetConvolutionBackwardFilterAlgorithm_v7(s->library, p->x, p->y, p->conv, p->w, MOST_WAYS, &n, ways) ==
+            CUDNN_STATUS_SUCCESS)
+            FIRST_WAY(ways, n, p->algorithm)
+    }
+    return p->algorithm >= 0;
+}
+
+static plan *find_plan(oas_cuda *c, const cuda_convolution *key, direction way)
+{
+    conv_state *s = state_of(c);
+    if (!s)
+        return NULL;
+    uint64_t hash = (uint64_t)(key->height * 31 + key->width) * 1009 + (uint64_t)(key->in * 17 + key->out * 5) +
+                    (uint64_t)(key->batch * key->frames) * 3 + (uint64_t)way;
+    plan **bucket = &s->plans[hash % BUCKETS];
+    for (plan *q = *bucket; q; q = q->next)
+        if (q->direction == way && q->key.batch == key->batch && q->key.frames == key->frames &&
+            q->key.height == key->height && q->key.width == key->width && q->key.in == key->in &&
+            q->key.out == key->out && q->key.kt == key->kt && q->key.k == key->k && q->key.type == key->type)
+            return q;
+    plan *made = oas_alloc(1, sizeof *made);
+    if (!made)
+        return NULL;
+    made->key = *key;
+    made->direction = way;
+    if (!describe(made) || !choose(s, made)) {
+        free_plan(made);
+        return NULL;
+    }
+    made->next = *bucket;
+    return *bucket = made;
+}
+
+static const float one = 1, zero = 0;
+
+static oasis_status forward(oas_cuda *c, const cuda_convolution *s, void *y, const void *x, const void *w)
+{
+    plan *p = find_plan(c, s, FORWARD);
+    if (!p)
+        return OASIS_E_DEVICE;
+    const conv_state *t = c->conv;
+    return cudnnConvolutionForward(t->library, &one, p->x, x, p->w, w, p->conv, (cudnnConvolutionFwdAlgo_t)p->algorithm,
+                                   t->workspace, WORKSPACE, &zero, p->y, y) == CUDNN_STATUS_SUCCESS
+               ? OASIS_OK
+               : OASIS_E_DEVICE;
+}
+
+static oasis_status to_input(oas_cuda *c, const cuda_convolution *s, void *dx, const void *dy, const void *w)
+{
+    plan *p = find_plan(c, s, TO_INPUT);
+    if (!p)
+        return OASIS_E_DEVICE;
+    const conv_state *t = c->conv;
+    return cudnnConvolutionBackwardData(t->library, &one, p->w, w, p->y, dy, p->conv,
+                                        (cudnnConvolutionBwdDataAlgo_t)p->algorithm, t->workspace, WORKSPACE, &zero,
+                                        p->x, dx) == CUDNN_STATUS_SUCCESS
+               ? OASIS_OK
+               : OASIS_E_DEVICE;
+}
+
+static oasis_status to_weight(oas_cuda *c, const cuda_convolution *s, void *dw, const void *dy, const void *x)
+{
+    plan *p = find_plan(c, s, TO_WEIGHT);
+    if (!p)
+        return OASIS_E_DEVICE;
+    const conv_state *t = c->conv;
+    return cudnnConvolutionBackwardFilter(t->library, &one, p->x, x, p->y, dy, p->conv,
+                                          (cudnnConvolutionBwdFilterAlgo_t)p->algorithm, t->workspace, WORKSPACE, &zero,
+                                          p->w, dw) == CUDNN_STATUS_SUCCESS
+               ? OASIS_OK
+               : OASIS_E_DEVICE;
+}
+
+const struct cuda_conv oas_cuda_conv = {.forward = forward, .to_input = to_input, .to_weight = to_weight};
