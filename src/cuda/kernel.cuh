@@ -112,6 +112,24 @@ __device__ static inline void oas_multiply_16x8x16(float c[4], const uint32_t a[
 }
 #endif
 
+#ifdef OAS_CUDA_EMULATED
+#define OAS_UNROLL
+#else
+#define OAS_UNROLL _Pragma("unroll") /* before loops over arrays that must stay in registers */
+#endif
+
+/* 2^x to 2 units in the last place; 0 below 2^-126. */
+__device__ static inline float oas_exp2(float x)
+{
+#ifdef OAS_CUDA_EMULATED
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 /* A value of an array of either type, and storing one. */
 __device__ static inline float oas_load(const cuda_array *a, int64_t i)
 {
