@@ -93,8 +93,8 @@ static oasis_status forward(oas_cuda *c, const cuda_attention_task *task)
 /* ---- the way back -------------------------------------------------------------------------------------------------- */
 
 /* delta [heads, rows] = dout . out of a head; dout in bf16 into `narrow`, or NULL.  A warp per row and head. */
-__global__ void delta_kernel(cuda_array out, const float *dout, float *delta, uint16_t *narrow, int64_t rows, int heads,
-                             int head_dim)
+static __global__ void delta_kernel(cuda_array out, const float *dout, float *delta, uint16_t *narrow,
+                                    int64_t rows, int heads, int head_dim)
 {
     int64_t job = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     int lane = (int)threadIdx.x % 32;
@@ -114,7 +114,7 @@ __global__ void delta_kernel(cuda_array out, const float *dout, float *delta, ui
 }
 
 /* dbias_j += the sums of segments and heads, in order. */
-__global__ void bias_kernel(float *dbias, const float *sums, int64_t keys, int64_t parts)
+static __global__ void bias_kernel(float *dbias, const float *sums, int64_t keys, int64_t parts)
 {
     int64_t key = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (key >= keys)

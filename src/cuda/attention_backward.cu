@@ -48,7 +48,7 @@ __device__ static inline void add_rows(const attention_args &a, const attention_
 
 /* ---- dq: own q and dout, other k and v ------------------------------------------------------------------------------ */
 
-template <class WALK, int HD> __global__ void __launch_bounds__(128) dq_kernel(const attention_args a)
+template <class WALK, int HD> static __global__ void __launch_bounds__(128) dq_kernel(const attention_args a)
 {
     constexpr int THREADS = 128, GROUPS = WALK::GROUPS, STAGE = WALK::STAGE * HD;
     static_assert(WALK::ROWS == 64, "a warp owns 16 rows");
@@ -165,7 +165,7 @@ __device__ static inline void add_row_bias(float s[1][GROUPS][4], const attentio
     }
 }
 
-template <class WALK, int HD> __global__ void __launch_bounds__(128) dkv_kernel(const attention_args a)
+template <class WALK, int HD> static __global__ void __launch_bounds__(128) dkv_kernel(const attention_args a)
 {
     constexpr int THREADS = 128, GROUPS = WALK::GROUPS, STAGE = WALK::STAGE * HD;
     static_assert(WALK::ROWS == 64, "a warp owns 16 rows");

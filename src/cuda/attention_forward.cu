@@ -83,7 +83,7 @@ __device__ static inline void store_rows(const attention_args &a, const WALK &wa
  * the same: wide heads would not fit into registers).
  */
 template <class WALK, int HD, int MT, int WARPS, int SPLIT>
-__global__ void __launch_bounds__(WARPS * 32) forward_kernel(const attention_args a)
+static __global__ void __launch_bounds__(WARPS * 32) forward_kernel(const attention_args a)
 {
     constexpr int THREADS = WARPS * 32, GROUPS = WALK::GROUPS, WIDTH = HD / SPLIT, STAGE = WALK::STAGE * HD;
     static_assert(WALK::ROWS == WARPS / SPLIT * MT * 16, "each warp owns its rows");

@@ -60,7 +60,6 @@ static inline bool part_has_window(const attention_args *a)
     return a->reach[0] >= 0;
 }
 
-/* Rows change sides: for dk and dv. */
 oasis_status oas_attention_forward_tiles(oas_cuda *c, const attention_args *a);
 oasis_status oas_attention_dq_tiles(oas_cuda *c, const attention_args *a);
 oasis_status oas_attention_dkv_tiles(oas_cuda *c, const attention_args *a);

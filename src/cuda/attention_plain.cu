@@ -74,7 +74,7 @@ __device__ static inline void add_row(float *gradient, int64_t at, int head_dim,
             gradient[at + lane + 32 * i] += factor * sum[i];
 }
 
-template <int CH> __global__ void forward_kernel(const attention_args a)
+template <int CH> static __global__ void plain_forward_kernel(const attention_args a)
 {
     int64_t index;
     if (!row_of_warp(a, &index))
@@ -107,7 +107,7 @@ template <int CH> __global__ void forward_kernel(const attention_args a)
         a.lse[place.head * a.queries + own] = top + logf(total);
 }
 
-template <int CH> __global__ void dq_kernel(const attention_args a)
+template <int CH> static __global__ void plain_dq_kernel(const attention_args a)
 {
     int64_t index;
     if (!row_of_warp(a, &index))
@@ -134,7 +134,7 @@ template <int CH> __global__ void dq_kernel(const attention_args a)
     add_row<CH>((float *)a.result[0], own * a.stride + column, a.head_dim, a.scale, sum);
 }
 
-template <int CH> __global__ void dkv_kernel(const attention_args a)
+template <int CH> static __global__ void plain_dkv_kernel(const attention_args a)
 {
     int64_t index;
     if (!row_of_warp(a, &index))
@@ -183,15 +183,15 @@ static oasis_status launch(oas_cuda *c, const attention_args *part, void (*narro
 
 oasis_status oas_attention_forward_plain(oas_cuda *c, const attention_args *a)
 {
-    return launch(c, a, forward_kernel<4>, forward_kernel<16>);
+    return launch(c, a, plain_forward_kernel<4>, plain_forward_kernel<16>);
 }
 
 oasis_status oas_attention_dq_plain(oas_cuda *c, const attention_args *a)
 {
-    return launch(c, a, dq_kernel<4>, dq_kernel<16>);
+    return launch(c, a, plain_dq_kernel<4>, plain_dq_kernel<16>);
 }
 
 oasis_status oas_attention_dkv_plain(oas_cuda *c, const attention_args *a)
 {
-    return launch(c, a, dkv_kernel<4>, dkv_kernel<16>);
+    return launch(c, a, plain_dkv_kernel<4>, plain_dkv_kernel<16>);
 }
