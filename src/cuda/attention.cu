@@ -136,7 +136,7 @@ static back_scratch cut_scratch(const cuda_attention_back *b)
     int parts = oas_attention_parts(part, &b->forward);
     back_scratch s;
     s.sums = (size_t)(part[0].queries * b->forward.heads) * sizeof(float);
-    size_t sums = b->dbias ? (size_t)(part[0].segments * part[0].heads * part[0].other_rows) * sizeof(float) : 0;
+    size_t sums = b->wants_bias || b->dbias ? (size_t)(part[0].segments * part[0].heads * part[0].other_rows) * sizeof(float) : 0;
     s.narrow = (s.sums + sums + 63) / 64 * 64;
     bool wants = false;
     for (int i = 0; i < parts; i++)

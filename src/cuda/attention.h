@@ -45,12 +45,13 @@ typedef struct cuda_attention_back {
     const float *dout;
     float *dq, *dk, *dv;
     float *dbias; /* [keys] */
+    bool wants_bias; /* dbias will not be NULL: asks for its scratch */
     void *scratch;
 } cuda_attention_back;
 
 struct cuda_attention {
     oasis_status (*forward)(oas_cuda *c, const cuda_attention_task *task);
-    /* The bytes of scratch that backward needs; reads no pointers but kind and dbias != NULL. */
+    /* The bytes of scratch that backward needs; reads no pointers but kind. */
     size_t (*backward_scratch)(const cuda_attention_back *back);
     oasis_status (*backward)(oas_cuda *c, const cuda_attention_back *back);
 };
