@@ -26,17 +26,17 @@ enum { CUDA_ATTENTION_MAX_HEADS = 64, CUDA_ATTENTION_MAX_HEAD_DIM = 512 };
  * All pointers but `kind` are device memory, 16-byte aligned (lse, bias: 4).
  */
 typedef struct cuda_attention_task {
-    int32_t dtype;            /* of q, k, v and out: 0 float, 1 bf16 */
-    int32_t heads, head_dim;  /* at most CUDA_ATTENTION_MAX_HEADS, CUDA_ATTENTION_MAX_HEAD_DIM */
+    int32_t dtype;           /* of q, k, v and out: 0 float, 1 bf16 */
+    int32_t heads, head_dim; /* at most CUDA_ATTENTION_MAX_HEADS, CUDA_ATTENTION_MAX_HEAD_DIM */
     const void *q, *k, *v;
-    void *out;                /* apart from q, k and v */
-    float *lse;               /* [heads, all queries], or NULL (forward only) */
-    const float *bias;        /* [keys] of a group, natural units, or NULL; with `apart` only */
+    void *out;         /* apart from q, k and v */
+    float *lse;        /* [heads, all queries], or NULL (forward only) */
+    const float *bias; /* [keys] of a group, natural units, or NULL; with `apart` only */
     int64_t batch;
-    const char *kind;         /* host memory, a letter per head; NULL: apart */
-    int32_t window[3];        /* odd */
+    const char *kind;  /* host memory, a letter per head; NULL: apart */
+    int32_t window[3]; /* odd */
     int64_t frames, height, width;
-    int64_t queries, keys;    /* of a group, apart only */
+    int64_t queries, keys; /* of a group, apart only */
 } cuda_attention_task;
 
 /* The way back: gradients are float like the rows of their arrays, added to; NULL = not wanted. */
@@ -44,7 +44,7 @@ typedef struct cuda_attention_back {
     cuda_attention_task forward; /* with out and lse as forward left them */
     const float *dout;
     float *dq, *dk, *dv;
-    float *dbias; /* [keys] */
+    float *dbias;    /* [keys] */
     bool wants_bias; /* dbias will not be NULL: asks for its scratch */
     void *scratch;
 } cuda_attention_back;

@@ -33,19 +33,19 @@ typedef struct attention_case {
 } attention_case;
 
 static const attention_case CASES[] = {
-    {1, 4, 64, 2, 2, 12, 12, "giww", {3, 5, 5}},   /* the small model's */
-    {1, 3, 128, 1, 3, 9, 13, "wgi", {3, 5, 5}},    /* ragged in every way */
-    {1, 2, 32, 2, 2, 5, 3, "wg", {3, 5, 5}},       /* smaller than a tile and the window */
-    {1, 1, 64, 1, 1, 1, 1, "g", {3, 5, 5}},        /* one token */
+    {1, 4, 64, 2, 2, 12, 12, "giww", {3, 5, 5}}, /* the small model's */
+    {1, 3, 128, 1, 3, 9, 13, "wgi", {3, 5, 5}},  /* ragged in every way */
+    {1, 2, 32, 2, 2, 5, 3, "wg", {3, 5, 5}},     /* smaller than a tile and the window */
+    {1, 1, 64, 1, 1, 1, 1, "g", {3, 5, 5}},      /* one token */
     {1, 1, 128, 1, 1, 1, 1, "w", {1, 1, 1}},
-    {1, 2, 64, 1, 3, 20, 22, "ww", {1, 9, 13}},    /* several stages across and down */
-    {1, 2, 16, 1, 5, 9, 17, "ww", {5, 3, 31}},     /* wider than the grid */
-    {1, 3, 40, 1, 2, 9, 16, "giw", {3, 3, 7}},     /* channels padded */
-    {1, 2, 128, 1, 3, 13, 17, "gg", {3, 5, 5}},    /* 663 tokens: tiles of 128 queries */
+    {1, 2, 64, 1, 3, 20, 22, "ww", {1, 9, 13}}, /* several stages across and down */
+    {1, 2, 16, 1, 5, 9, 17, "ww", {5, 3, 31}},  /* wider than the grid */
+    {1, 3, 40, 1, 2, 9, 16, "giw", {3, 3, 7}},  /* channels padded */
+    {1, 2, 128, 1, 3, 13, 17, "gg", {3, 5, 5}}, /* 663 tokens: tiles of 128 queries */
     {1, 8, 64, 1, 1, 16, 16, "iiiigggg", {3, 5, 5}},
-    {1, 3, 136, 1, 2, 6, 7, "giw", {3, 5, 5}},     /* wide heads */
-    {1, 3, 36, 1, 2, 5, 6, "giw", {3, 5, 5}},      /* no multiple of 8 */
-    {0, 3, 64, 2, 2, 5, 7, "giw", {3, 5, 5}},      /* float */
+    {1, 3, 136, 1, 2, 6, 7, "giw", {3, 5, 5}}, /* wide heads */
+    {1, 3, 36, 1, 2, 5, 6, "giw", {3, 5, 5}},  /* no multiple of 8 */
+    {0, 3, 64, 2, 2, 5, 7, "giw", {3, 5, 5}},  /* float */
     {0, 2, 200, 1, 2, 5, 4, "gw", {3, 5, 5}},
     {1, 2, 128, 2, 70, 33, 1, NULL, {0}},
     {1, 3, 64, 1, 130, 517, 0, NULL, {0}},
