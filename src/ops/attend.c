@@ -8,6 +8,7 @@
  */
 #include "cpu/channel.h"
 #include "cpu/dnnl.h"
+#include "cuda/attention.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -46,6 +47,12 @@ static bool attend_shape(graph *g, node *n)
     n->out->shape = q->shape;
     n->out->dtype = q->dtype;
     return true;
+}
+
+/* Log-sum-exps, float [heads, queries]; the GPU's way back needs them. */
+static size_t attend_keep(const node *n)
+{
+    return (size_t)oas_rows(n->in[0]) * (size_t)OAS_PARAM(struct attend_param, n)->heads * sizeof(float);
 }
 
 static double attend_flops(const node *n)
@@ -180,9 +187,9 @@ enum { ATTEND_ROWS = 64 }; /* queries of a slab: their scores of 14,400 keys are
 /* What a slab needs of memory, and the products for whole slabs and for the last one. */
 struct attend_jobs {
     int64_t slabs, last_rows;
-    const dnnl_job *score[2], *mix[2]; /* [0] whole, [1] last */
-    size_t keys, score_weights, mix_weights;                  /* bytes, for one head at a time */
-    size_t queries, scores, weights, out, library, each;      /* bytes, per worker */
+    const dnnl_job *score[2], *mix[2];                   /* [0] whole, [1] last */
+    size_t keys, score_weights, mix_weights;             /* bytes, for one head at a time */
+    size_t queries, scores, weights, out, library, each; /* bytes, per worker */
 };
 
 static size_t aligned(size_t bytes)
@@ -355,6 +362,49 @@ static oasis_status attend_cpu(graph *g, const node *n)
     return OASIS_OK;
 }
 
+/* ---- on a GPU ------------------------------------------------------------------------------------------------------ */
+
+static bool attend_accepts_cuda(const graph *g, const node *n)
+{
+    (void)g;
+    int heads = OAS_PARAM(struct attend_param, n)->heads;
+    return heads <= CUDA_ATTENTION_MAX_HEADS && oas_last(n->in[0], 0) / heads <= CUDA_ATTENTION_MAX_HEAD_DIM;
+}
+
+static cuda_attention_task cuda_task_of(const node *n)
+{
+    const struct attend_param *p = OAS_PARAM(struct attend_param, n);
+    const tensor *q = n->in[0], *k = n->in[1];
+    cuda_attention_task t = {.dtype = (int32_t)q->dtype, .heads = p->heads, .batch = p->groups, .lse = n->keep};
+    t.head_dim = (int32_t)(oas_last(q, 0) / p->heads);
+    t.queries = oas_rows(q) / p->groups, t.keys = oas_rows(k) / p->groups;
+    t.q = q->data, t.k = k->data, t.v = n->in[2]->data, t.out = n->out->data;
+    t.bias = n->in[3] ? oas_f32(n->in[3]) : NULL;
+    return t;
+}
+
+static oasis_status attend_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_attention_task t = cuda_task_of(n);
+    return g->planning ? OASIS_OK : c->tables.attention->forward(c, &t);
+}
+
+static oasis_status attend_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_attention_back b = {.forward = cuda_task_of(n), .wants_bias = n->in[3] && n->in[3]->grad};
+    b.scratch = oas_scratch(g, c->tables.attention->backward_scratch(&b));
+    if (g->planning || g->status < 0)
+        return g->status;
+    b.dout = oas_gradient_of(n->out);
+    b.dq = oas_gradient_of(n->in[0]);
+    b.dk = oas_gradient_of(n->in[1]);
+    b.dv = oas_gradient_of(n->in[2]);
+    b.dbias = n->in[3] ? oas_gradient_of(n->in[3]) : NULL;
+    return c->tables.attention->backward(c, &b);
+}
+
 static bool attend_sample(sampler *s, int i, node *n)
 {
     /* Groups, queries, keys, heads, width of a head: several slabs, one key, a wide head, many keys. */
@@ -376,10 +426,12 @@ const op oas_op_attend = {
     .n_in = 4,
     .optional = 1u << 3,
     .shape = attend_shape,
+    .keep = attend_keep,
+    .accepts_cuda = attend_accepts_cuda,
     .flops = attend_flops,
     .scratch = attend_scratch,
-    .forward = {[OAS_REF] = attend_ref, [OAS_CPU] = attend_cpu},
-    .backward = {[OAS_REF] = attend_backward},
+    .forward = {[OAS_REF] = attend_ref, [OAS_CPU] = attend_cpu, [OAS_CUDA] = attend_cuda},
+    .backward = {[OAS_REF] = attend_backward, [OAS_CUDA] = attend_cuda_backward},
     .sample = attend_sample,
     .tolerance = 5e-6f, /* float sums of hundreds of terms, exp good to 3e-7 */
     /* Queries scaled, weights and results rounded to bf16: scores of up to 10 are wrong by up to 2^-9 of themselves. */

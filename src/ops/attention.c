@@ -11,6 +11,7 @@
  */
 #include "cpu/attention.h"
 #include "cpu/attention_backward.h"
+#include "cuda/attention.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -29,10 +30,8 @@ bool oas_route_sees(oas_head_kind kind, const int window[3], const token_grid *g
 {
     int64_t plane = grid->height * grid->width;
     switch (kind) {
-    case OAS_HEAD_GLOBAL:
-        return true;
-    case OAS_HEAD_INTRA:
-        return query / plane == key / plane;
+    case OAS_HEAD_GLOBAL: return true;
+    case OAS_HEAD_INTRA: return query / plane == key / plane;
     case OAS_HEAD_WINDOW:
         return llabs(query / plane - key / plane) <= window[0] / 2 &&
                llabs(query % plane / grid->width - key % plane / grid->width) <= window[1] / 2 &&
@@ -92,8 +91,8 @@ static bool attention_shape(graph *g, node *n)
                              oas_shape_text(&q->shape).text, (long long)t->batch, (long long)t->frames,
                              (long long)t->height, (long long)t->width);
     if (q->shape.size[1] < 1 || q->shape.size[1] % p->route->heads != 0)
-        return oas_op_refuse(g, "attention: a width of %lld does not divide into %d heads",
-                             (long long)q->shape.size[1], p->route->heads);
+        return oas_op_refuse(g, "attention: a width of %lld does not divide into %d heads", (long long)q->shape.size[1],
+                             p->route->heads);
     n->out->shape = q->shape;
     n->out->dtype = q->dtype;
     return true;
@@ -118,16 +117,11 @@ static double attention_flops(const node *n)
     double plane = (double)(t->height * t->width), frames = (double)t->frames, pairs = 0;
     for (int h = 0; h < p->route->heads; h++)
         switch ((oas_head_kind)p->route->kind[h]) {
-        case OAS_HEAD_GLOBAL:
-            pairs += frames * frames * plane * plane;
-            break;
-        case OAS_HEAD_INTRA:
-            pairs += frames * plane * plane;
-            break;
+        case OAS_HEAD_GLOBAL: pairs += frames * frames * plane * plane; break;
+        case OAS_HEAD_INTRA: pairs += frames * plane * plane; break;
         case OAS_HEAD_WINDOW:
             pairs += pairs_within(t->frames, p->route->window[0] / 2) *
-                     pairs_within(t->height, p->route->window[1] / 2) *
-                     pairs_within(t->width, p->route->window[2] / 2);
+                     pairs_within(t->height, p->route->window[1] / 2) * pairs_within(t->width, p->route->window[2] / 2);
             break;
         }
     return 4 * pairs * (double)t->batch * (double)(n->in[0]->shape.size[1] / p->route->heads);
@@ -362,6 +356,50 @@ static oasis_status attention_cpu_backward(graph *g, const node *n)
     return oas_attention_backward(g, &back);
 }
 
+/* ---- on a GPU ------------------------------------------------------------------------------------------------------ */
+
+static bool attention_accepts_cuda(const graph *g, const node *n)
+{
+    (void)g;
+    int heads = OAS_PARAM(attention_param, n)->route->heads;
+    return heads <= CUDA_ATTENTION_MAX_HEADS && n->in[0]->shape.size[1] / heads <= CUDA_ATTENTION_MAX_HEAD_DIM;
+}
+
+static cuda_attention_task cuda_task_of(const node *n)
+{
+    const attention_param *p = OAS_PARAM(attention_param, n);
+    const tensor *q = n->in[0];
+    cuda_attention_task t = {.dtype = (int32_t)q->dtype, .heads = p->route->heads, .lse = n->keep};
+    t.head_dim = (int32_t)(q->shape.size[1] / p->route->heads);
+    t.q = q->data, t.k = n->in[1]->data, t.v = n->in[2]->data, t.out = n->out->data;
+    t.kind = p->route->kind;
+    t.batch = p->grid.batch, t.frames = p->grid.frames, t.height = p->grid.height, t.width = p->grid.width;
+    for (int i = 0; i < 3; i++)
+        t.window[i] = p->route->window[i];
+    return t;
+}
+
+static oasis_status attention_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_attention_task t = cuda_task_of(n);
+    return g->planning ? OASIS_OK : c->tables.attention->forward(c, &t);
+}
+
+static oasis_status attention_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_attention_back b = {.forward = cuda_task_of(n)};
+    b.scratch = oas_scratch(g, c->tables.attention->backward_scratch(&b));
+    if (g->planning || g->status < 0)
+        return g->status;
+    b.dout = oas_gradient_of(n->out);
+    b.dq = oas_gradient_of(n->in[0]);
+    b.dk = oas_gradient_of(n->in[1]);
+    b.dv = oas_gradient_of(n->in[2]);
+    return c->tables.attention->backward(c, &b);
+}
+
 static bool attention_sample(sampler *s, int i, node *n)
 {
     /* Frames, rows, columns: one token, narrower than the window, odd, some tiles; all kinds of heads. */
@@ -386,9 +424,11 @@ const op oas_op_attention = {
     .keep = attention_keep,
     .flops = attention_flops,
     .accepts = attention_accepts,
+    .accepts_cuda = attention_accepts_cuda,
     .scratch = attention_scratch,
-    .forward = {[OAS_REF] = attention_ref, [OAS_CPU] = attention_cpu},
-    .backward = {[OAS_REF] = attention_ref_backward, [OAS_CPU] = attention_cpu_backward},
+    .forward = {[OAS_REF] = attention_ref, [OAS_CPU] = attention_cpu, [OAS_CUDA] = attention_cuda},
+    .backward =
+        {[OAS_REF] = attention_ref_backward, [OAS_CPU] = attention_cpu_backward, [OAS_CUDA] = attention_cuda_backward},
     .sample = attention_sample,
     /* fp32 weights and sums over up to thousands of keys, and exp good to 3e-7. */
     .tolerance = 2e-5f,
