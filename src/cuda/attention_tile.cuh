@@ -36,7 +36,12 @@ __device__ static inline void copy_rows(uint16_t *tile, const uint16_t *from, in
     if constexpr (THREADS % CHUNKS == 0 && ROWS % STEP == 0) {
         int chunk = thread % CHUNKS, row = thread / CHUNKS;
         const uint16_t *at = from + row * stride + chunk * 8;
-        OAS_UNROLL
+        if (rows >= ROWS && hd == HD) {
+            OAS_UNROLL
+            for (int i = 0; i < ROWS / STEP; i++, row += STEP, at += STEP * stride)
+                oas_async_copy16(tile + swizzled<HD>(row, chunk), at, true);
+            return;
+        }
         for (int i = 0; i < ROWS / STEP; i++, row += STEP, at += STEP * stride) {
             bool valid = row < rows && chunk * 8 < hd;
             oas_async_copy16(tile + swizzled<HD>(row, chunk), valid ? at : from, valid);
@@ -54,8 +59,10 @@ __device__ static inline void copy_rows(uint16_t *tile, const uint16_t *from, in
 
 /* Columns begin, begin+1, ... of the stage; `left` of them exist. */
 struct linear_block {
-    int begin, left, first; /* first: index in the segment of column 0 */
+    static constexpr int STEP = 16; /* rows of the stage from two groups to the next two: a multiple of 8 */
+    int begin, left, first;         /* first: index in the segment of column 0 */
 
+    /* The row of the stage of a column. */
     __device__ int row(int column) const
     {
         return begin + column;
@@ -155,6 +162,7 @@ template <int ROWS_, int STAGE_, int COLUMNS_> struct linear_walk {
 
 /* GROUPS groups of 8 columns, one below the other in a frame: group g is row y+g, columns x .. x+7 of the grid. */
 struct window_block {
+    static constexpr int STEP = 24;
     int begin, y, x;
     int first_y, first_x; /* what lies before was in another block */
 
@@ -318,12 +326,28 @@ template <int COLUMNS_> struct window_walk {
 
 /* ---- products ------------------------------------------------------------------------------------------------------ */
 
+/*
+ * Where a lane reads matrices: row `row`, chunk `half` (0 or 1) of each pair of chunks; in bytes, of pair 0.  The chunks'
+ * exchange depends on row % 8 alone, and acts on the lower bits of the pair: so the places of all pairs, and of rows
+ * further down by multiples of 8, are this number with two bits flipped, and constants.
+ */
+template <int HD> __device__ static inline int lane_place(int row, int half)
+{
+    return swizzled<HD>(row, half) * (int)sizeof(uint16_t);
+}
+
+template <int HD> __device__ static inline const void *matrix_at(const uint16_t *tile, int place, int pair, int rows)
+{
+    return (const unsigned char *)tile + (place ^ (pair % 4 * 32)) + (pair / 4 * 128 + rows * HD * (int)sizeof(uint16_t));
+}
+
 /* s = own rows (16*MT from `own` on) times a block's rows. */
 template <int HD, int MT, int GROUPS, class BLOCK>
 __device__ static inline void multiply_rows(float s[MT][GROUPS][4], const uint16_t *own, const uint16_t *other,
                                             const BLOCK &b)
 {
-    int lane = (int)threadIdx.x % 32;
+    int lane = (int)threadIdx.x % 32, left_place = lane_place<HD>(lane % 16, lane / 16);
+    int right_place = lane_place<HD>(b.row(lane / 16 * 8 + lane % 8), lane / 8 % 2);
     OAS_UNROLL
     for (int m = 0; m < MT; m++)
         OAS_UNROLL
@@ -336,12 +360,11 @@ __device__ static inline void multiply_rows(float s[MT][GROUPS][4], const uint16
         uint32_t left[MT][4];
         OAS_UNROLL
         for (int m = 0; m < MT; m++)
-            oas_load_matrices(left[m], own + swizzled<HD>(m * 16 + lane % 16, c * 2 + lane / 16));
+            oas_load_matrices(left[m], matrix_at<HD>(own, left_place, c, m * 16));
         OAS_UNROLL
         for (int g = 0; g < GROUPS; g += 2) {
             uint32_t right[4];
-            int row = b.row(g * 8 + lane / 16 * 8 + lane % 8);
-            oas_load_matrices(right, other + swizzled<HD>(row, c * 2 + lane / 8 % 2));
+            oas_load_matrices(right, matrix_at<HD>(other, right_place, c, g / 2 * BLOCK::STEP));
             OAS_UNROLL
             for (int m = 0; m < MT; m++) {
                 oas_multiply_16x8x16(s[m][g], left[m], right);
@@ -364,26 +387,24 @@ __device__ static inline void to_left(uint32_t p[MT][GROUPS / 2][4], const float
                 p[m][g][e] = oas_bf16_pair(s[m][2 * g + e / 2][e % 2 * 2], s[m][2 * g + e / 2][e % 2 * 2 + 1]);
 }
 
-/* sum += p times the rows of a block, WIDTH channels from chunk `chunk` on. */
+/* sum += p times the rows of a block, WIDTH channels from chunk `chunk` (a multiple of 8) on. */
 template <int HD, int MT, int GROUPS, int WIDTH, class BLOCK>
 __device__ static inline void multiply_columns(float sum[MT][WIDTH / 8][4], const uint32_t p[MT][GROUPS / 2][4],
                                                const uint16_t *other, int chunk, const BLOCK &b)
 {
-    int lane = (int)threadIdx.x % 32;
+    int lane = (int)threadIdx.x % 32, place = lane_place<HD>(b.row(lane % 16), lane / 16);
     OAS_UNROLL
-    for (int g = 0; g < GROUPS / 2; g++) {
-        int row = b.row(g * 16 + lane / 8 % 2 * 8 + lane % 8);
+    for (int g = 0; g < GROUPS / 2; g++)
         OAS_UNROLL
-        for (int c = 0; c < WIDTH / 8; c += 2) {
+        for (int c = 0; c < WIDTH / 16; c++) {
             uint32_t right[4];
-            oas_load_matrices_trans(right, other + swizzled<HD>(row, chunk + c + lane / 16));
+            oas_load_matrices_trans(right, matrix_at<HD>(other + chunk * 8, place, c, g * BLOCK::STEP));
             OAS_UNROLL
             for (int m = 0; m < MT; m++) {
-                oas_multiply_16x8x16(sum[m][c], p[m][g], right);
-                oas_multiply_16x8x16(sum[m][c + 1], p[m][g], right + 2);
+                oas_multiply_16x8x16(sum[m][2 * c], p[m][g], right);
+                oas_multiply_16x8x16(sum[m][2 * c + 1], p[m][g], right + 2);
             }
         }
-    }
 }
 
 template <int MT, int WIDTH> __device__ static inline void clear(float sum[MT][WIDTH / 8][4])
