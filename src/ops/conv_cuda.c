@@ -16,11 +16,11 @@ bool oas_conv_accepts_cuda(const graph *g, const node *n)
 struct prepared {
     cuda_convolution size;
     bool stacked;
-    int64_t frame;      /* values of a frame of x */
-    const void *x;      /* [batch, kt - 1 + frames, ...] */
-    void *joined;       /* scratch for it, or NULL where x serves */
-    const void *weight; /* in the library's order */
-    void *own_weight;   /* scratch that it is to be written to, or NULL */
+    int64_t frame;    /* values of a frame of x */
+    const void *x;    /* [batch, kt - 1 + frames, ...] */
+    void *joined;     /* scratch for it, or NULL where x serves */
+    void *weight;     /* in the library's order */
+    void *own_weight; /* scratch that it is to be written to, or NULL */
 };
 
 struct weight_form {

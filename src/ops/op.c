@@ -1,6 +1,8 @@
 /* Helpers of the op files. */
 #include "ops/op.h"
 
+#include "cuda/passes.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -94,4 +96,35 @@ void oas_column_add(const column_sums *c, int64_t begin, int64_t n, float *gradi
     for (int64_t s = 0; gradient && s < c->slabs; s++)
         for (int64_t i = 0; i < n; i++)
             gradient[i] += c->partial[s * c->columns + begin + i];
+}
+
+struct cast_form {
+    oas_cuda *c;
+    const tensor *weight;
+    oas_dtype type;
+};
+
+static oasis_status cast_weight(void *arg, void *to)
+{
+    const struct cast_form *f = arg;
+    return f->c->tables.passes->cast(f->c, (cuda_array){to, (int32_t)f->type}, oas_array(f->weight),
+                                     oas_count(&f->weight->shape));
+}
+
+const void *oas_cuda_weight_as(graph *g, const tensor *w, oas_dtype type, oasis_status *status)
+{
+    struct cast_form f = {oas_graph_cuda(g), w, type};
+    size_t bytes = (size_t)oas_count(&w->shape) * oas_dtype_size(type);
+    void *form = w->data;
+    if (w->dtype == type)
+        return form;
+    if (w->packed && !w->needs_grad) {
+        const pack_key key = {{'c', 'a', 's', 't', (unsigned char)type}};
+        *status = oas_cuda_form(g, w, &key, bytes, cast_weight, &f, &form);
+        return form;
+    }
+    form = oas_scratch(g, bytes);
+    if (!g->planning && g->status == OASIS_OK)
+        *status = cast_weight(&f, form);
+    return form;
 }

@@ -93,4 +93,10 @@ float oas_act(oas_activation act, float x);
 /* The derivative of oas_act; that of max(0, x) at 0 is 0. */
 float oas_act_slope(oas_activation act, float x);
 
+/*
+ * On the GPU: a weight in another type than its own.  The form is kept with a weight that is not trained, or else made in
+ * scratch.  NULL while planning; *status is set on failure.
+ */
+const void *oas_cuda_weight_as(graph *g, const tensor *w, oas_dtype type, oasis_status *status);
+
 #endif

@@ -20,12 +20,16 @@
 enum { ARENA = 96 << 20, MOST_CASES = 40 };
 
 /* Of gradients: float sums of up to thousands of terms in another order; in bf16, e is rounded to 8 bits before products. */
-static const double BACKWARD_FP32 = 2e-5, BACKWARD_BF16 = 1e-2;
+static const double BACKWARD_FP32 = 2e-5, BACKWARD_BF16 = 4e-2;
+
+/* The libraries take biases, and give products before bias and residual, in bf16. */
+static const double FORWARD_BF16 = 4e-3;
 
 struct fixture {
     device *device;
     graph host, gpu;
     const char *only; /* OASIS_TEST_OP: the one op to look at */
+    int wrong;        /* of the running test */
 };
 
 static int setup(void **state)
@@ -121,6 +125,18 @@ static void set_order(const char *order)
     setenv("OASIS_EMULATED_ORDER", order, 1);
 }
 
+/* Says what is wrong, and goes on: one run on a borrowed GPU shows everything. */
+static void complain(struct fixture *f, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    fputs("    WRONG: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    va_end(list);
+    f->wrong++;
+}
+
 static float *forward_on_gpu(struct fixture *f, const node *drawn, oas_dtype type, const char *order)
 {
     struct inputs in;
@@ -156,10 +172,11 @@ static void compare_forward(struct fixture *f, const op *o, oas_dtype type, doub
         int64_t count = oas_count(&out->shape);
         float *expected = floats_of(&f->host, out);
         if (memcmp(got, again, (size_t)count * sizeof *got) != 0)
-            fail_msg("%s, case %d in %s: other bits when it runs again", o->name, i, oas_dtype_name(type));
+            complain(f, "%s, case %d in %s: other bits when it runs again", o->name, i, oas_dtype_name(type));
         double error = relative_error(got, expected, count);
         if (!(error <= tolerance))
-            fail_msg("%s, case %d in %s: error %.2e, allowed %.2e", o->name, i, oas_dtype_name(type), error, tolerance);
+            complain(f, "%s, case %d in %s: error %.2e, allowed %.2e", o->name, i, oas_dtype_name(type), error,
+                     tolerance);
         worst = fmax(worst, error);
         free(got);
         free(again);
@@ -175,12 +192,14 @@ static void test_forward(void **state)
     struct fixture *f = *state;
     if (!f->device)
         skip();
+    f->wrong = 0;
     for (const op *const *o = oas_ops; *o; o++) {
         if (left_out(f, *o))
             continue;
         compare_forward(f, *o, OAS_F32, (double)(*o)->tolerance);
-        compare_forward(f, *o, OAS_BF16, (double)(*o)->tolerance_bf16);
+        compare_forward(f, *o, OAS_BF16, fmax((double)(*o)->tolerance_bf16, FORWARD_BF16));
     }
+    assert_int_equal(f->wrong, 0);
 }
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------- */
@@ -250,10 +269,10 @@ static void compare_backward(struct fixture *f, const op *o, oas_dtype type, dou
         float *expected = gradients(f, &f->host, &n, &other);
         assert_int_equal(count, other);
         if (memcmp(got, again, (size_t)count * sizeof *got) != 0)
-            fail_msg("%s backward, case %d in %s: other bits when it runs again", o->name, i, oas_dtype_name(type));
+            complain(f, "%s backward, case %d in %s: other bits when it runs again", o->name, i, oas_dtype_name(type));
         double error = relative_error(got, expected, count);
         if (!(error <= tolerance))
-            fail_msg("%s backward, case %d in %s: error %.2e, allowed %.2e", o->name, i, oas_dtype_name(type), error,
+            complain(f, "%s backward, case %d in %s: error %.2e, allowed %.2e", o->name, i, oas_dtype_name(type), error,
                      tolerance);
         worst = fmax(worst, error);
         free(got);
@@ -269,12 +288,14 @@ static void test_backward(void **state)
     struct fixture *f = *state;
     if (!f->device)
         skip();
+    f->wrong = 0;
     for (const op *const *o = oas_ops; *o; o++) {
         if (left_out(f, *o))
             continue;
         compare_backward(f, *o, OAS_F32, BACKWARD_FP32);
         compare_backward(f, *o, OAS_BF16, BACKWARD_BF16);
     }
+    assert_int_equal(f->wrong, 0);
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------------------- */
@@ -317,7 +338,8 @@ static void test_plan_is_exact(void **state)
             if (!out || oas_backward(g, out, NULL) < 0)
                 fail_msg("%s, case %d: %s", (*o)->name, i / 2, g->message.text);
             if (plan.memory.peak != g->memory.peak)
-                fail_msg("%s, case %d: %zu bytes planned, %zu taken", (*o)->name, i / 2, plan.memory.peak, g->memory.peak);
+                fail_msg("%s, case %d: %zu bytes planned, %zu taken", (*o)->name, i / 2, plan.memory.peak,
+                         g->memory.peak);
             g->recording = false;
             oas_arena_free(&plan.headers);
             if (n.in[1])

@@ -2,6 +2,7 @@
 #include "cuda/conv.h"
 
 #include "base/memory.h"
+#include "cuda/emulated/heap.h"
 #include "tensor/tensor.h"
 
 static float value(const void *data, int32_t type, int64_t i)
@@ -28,6 +29,7 @@ static oasis_status visit(const cuda_convolution *s, int to, void *result, int64
     double *sums = oas_alloc((size_t)count, sizeof *sums);
     if (!sums)
         return OASIS_E_MEMORY;
+    oas_emulated_heap_open();
     int64_t frames = s->frames + s->kt - 1, taps = s->kt * s->k * s->k;
     for (int64_t y = 0; y < s->batch * s->frames * s->height * s->width * s->out; y++) {
         int64_t o = y % s->out, column = y / s->out % s->width, row = y / s->out / s->width % s->height;
@@ -50,6 +52,7 @@ static oasis_status visit(const cuda_convolution *s, int to, void *result, int64
     }
     for (int64_t i = 0; i < count; i++)
         store(result, s->type, i, sums[i]);
+    oas_emulated_heap_close();
     oas_free(sums);
     return OASIS_OK;
 }

@@ -1,6 +1,8 @@
 /* The products of cuda/dense.h by plain loops, for the emulated build. */
 #include "cuda/dense.h"
 
+#include "cuda/emulated/heap.h"
+
 #include "ops/op.h"
 
 static bool fuses(int32_t act)
@@ -16,6 +18,7 @@ static float value(const void *data, int32_t type, int64_t i)
 static oasis_status product(oas_cuda *c, const cuda_product *p)
 {
     (void)c;
+    oas_emulated_heap_open();
     for (int64_t i = 0; i < p->rows; i++) {
         for (int64_t j = 0; j < p->columns; j++) {
             int64_t at = i * p->columns + j;
@@ -30,6 +33,7 @@ static oasis_status product(oas_cuda *c, const cuda_product *p)
                 ((uint16_t *)p->y)[at] = oas_to_bf16(y);
         }
     }
+    oas_emulated_heap_close();
     return OASIS_OK;
 }
 
