@@ -17,7 +17,7 @@ complain() {
 declare -A may_include=(
     [base]="" [tensor]="base cuda" [cpu]="base tensor cuda" [ops]="base tensor cpu cuda" [net]="base tensor" [format]="base tensor"
     [image]="base" [plan]="base" [video]="base" [metrics]="base image" [degrade]="base image" [dataset]="base image" [cuda]="base tensor"
-    [train]="base tensor cpu ops net format image plan metrics degrade"
+    [train]="base tensor cpu cuda ops net format image plan metrics degrade"
 )
 
 # Prints "LINE FOLDER" for each #include "FOLDER/..." of a file.

@@ -54,6 +54,7 @@ typedef struct oasis_train_options {
     double middle;
     int compute; /* 0 = bf16 where the processor has it, else fp32; 1 = fp32; 2 = bf16 */
     int threads;
+    const char *device; /* cpu, cuda, cuda:N, or auto and NULL: a GPU if there is one */
     bool checkpointing;
     oasis_text_list freeze;
     /* Optimiser. */

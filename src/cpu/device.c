@@ -53,7 +53,7 @@ static int gpu_of(const char *name)
 oasis_status oas_device_open(device **out, const char *name, int threads, oasis_message *message)
 {
     bool automatic = !name || strcmp(name, "auto") == 0;
-    int gpu = automatic ? (oas_cuda_count() > 0 ? 0 : -1) : gpu_of(name);
+    int gpu = automatic ? oas_cuda_usual() : gpu_of(name);
     if (!automatic && gpu < 0 && strcmp(name, "cpu") != 0)
         return oas_fail(message, OASIS_E_ARGUMENT, "the device '%s' is unknown; it is cpu, cuda, cuda:N (N from 0 on) or auto",
                         name);

@@ -19,6 +19,11 @@ int oas_cuda_count(void)
     return 0;
 }
 
+int oas_cuda_usual(void)
+{
+    return -1;
+}
+
 size_t oas_cuda_describe(int index, char *text, size_t size)
 {
     (void)index;

@@ -64,6 +64,9 @@ void oas_cuda_free(oas_cuda **c);
 /* How many GPUs there are: 0 without CUDA or without a driver. */
 int oas_cuda_count(void);
 
+/* The GPU that 'auto' takes: the first; -1 = none, and where it is emulated, which is for tests. */
+int oas_cuda_usual(void);
+
 /* Name and size of GPU `index` as text; returns the length, 0 when there is no such GPU. */
 size_t oas_cuda_describe(int index, char *text, size_t size);
 

@@ -20,6 +20,11 @@ int oas_cuda_count(void)
     return 0;
 }
 
+int oas_cuda_usual(void)
+{
+    return oas_cuda_count() > 0 ? 0 : -1;
+}
+
 size_t oas_cuda_describe(int index, char *text, size_t size)
 {
     struct cudaDeviceProp p;

@@ -125,6 +125,9 @@ tensor *oas_norm_affine(graph *g, tensor *x, tensor *gain, tensor *bias, float e
 /* y = x + b, b repeated until it is as long as x; float, in place. */
 tensor *oas_add_repeated(graph *g, tensor *x, tensor *b);
 
+/* y = (x + scale[0]) * scale[1], channel by channel; x [...,C] float, scale [2,C] takes no gradient.  ops/scale.c */
+tensor *oas_scale_channels(graph *g, tensor *x, tensor *scale);
+
 /* y = limit tanh(x / limit), type of x. */
 tensor *oas_soft_clamp(graph *g, tensor *x, float limit);
 

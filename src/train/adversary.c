@@ -47,10 +47,9 @@ static void normalise(float *x, int64_t n)
 }
 
 /* One power iteration:  v = w^T u / |w^T u|;  u = w v / |w v|. */
-static void iterate(const normed_layer *l)
+static void iterate(const normed_layer *l, const float *w)
 {
     int64_t rows = oas_count(&l->u->shape), columns = oas_count(&l->v->shape);
-    const float *w = l->weight->data;
     float *u = l->u->data, *v = l->v->data;
     memset(v, 0, (size_t)columns * sizeof *v);
     for (int64_t r = 0; r < rows; r++)
@@ -80,7 +79,7 @@ oasis_status oas_adversary_new(adversary *a, const oasis_train_options *o, oasis
         for (int64_t k = 0; k < oas_count(&l->u->shape); k++)
             ((float *)l->u->data)[k] = (float)oas_rng_normal(&rng);
         for (int k = 0; k < FIRST_ITERATIONS; k++)
-            iterate(l);
+            iterate(l, l->weight->data);
     }
     return oas_weights_new(&a->weights, &a->parameters, o, is_learnt, message);
 }
@@ -91,11 +90,29 @@ void oas_adversary_free(adversary *a)
     oas_parameters_free(&a->parameters);
 }
 
-void oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *o, double rate, double factor)
+oasis_status oas_adversary_to_gpu(adversary *a, oas_cuda *cuda, oasis_message *message)
 {
-    oas_weights_update(&a->weights, pool, o, rate, factor);
-    for (int i = 0; i < OAS_DISCRIMINATOR_LAYERS; i++)
-        iterate(&a->net.layer[i]);
+    for (int i = 0; i < OAS_DISCRIMINATOR_LAYERS; i++) { /* they change in every step: no copies of them are kept */
+        oas_packed_free(&a->net.layer[i].u->packed);
+        oas_packed_free(&a->net.layer[i].v->packed);
+    }
+    return oas_weights_to_gpu(&a->weights, cuda, message);
+}
+
+oasis_status oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *o, double rate, double factor)
+{
+    OAS_TRY(oas_weights_update(&a->weights, pool, o, rate, factor));
+    oasis_status s = OASIS_OK;
+    for (int i = 0; i < OAS_DISCRIMINATOR_LAYERS && s == OASIS_OK; i++) {
+        const normed_layer *l = &a->net.layer[i];
+        float *copy = a->weights.cuda ? oas_alloc_unset(oas_bytes(l->weight), 1) : NULL;
+        if (a->weights.cuda)
+            s = copy ? oas_cuda_download(a->weights.cuda, copy, l->weight->data, oas_bytes(l->weight)) : OASIS_E_MEMORY;
+        if (s == OASIS_OK)
+            iterate(l, copy ? copy : l->weight->data);
+        oas_free(copy);
+    }
+    return s;
 }
 
 /* ---- losses ---------------------------------------------------------------------------------------------------------- */
@@ -107,8 +124,14 @@ static tensor *disturbed(graph *g, const oasis_train_options *o, const pass *p, 
     if (!noise)
         return NULL;
     oas_rng rng = oas_rng_at((uint64_t)o->seed, OAS_STREAM_R1, p->number, 0);
-    for (int64_t i = 0, n = oas_count(&x->shape); !g->planning && i < n; i++)
-        ((float *)noise->data)[i] = (float)oas_rng_normal(&rng);
+    int64_t n = oas_count(&x->shape);
+    float *values = g->planning ? NULL : oas_alloc_unset((size_t)n, sizeof *values);
+    if (!values && !g->planning)
+        return oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of noise", (long long)n);
+    for (int64_t i = 0; values && i < n; i++)
+        values[i] = (float)oas_rng_normal(&rng);
+    oas_graph_upload(g, noise, values);
+    oas_free(values);
     return oas_axpy(g, x, (float)o->r1_noise, noise);
 }
 

@@ -5,6 +5,7 @@
  *   diffusion    x = (1-s) z + s noise at t = 1000 s;  v = DiT(x) against noise - z
  *   one-step     z = restore(project(low));  y = decode(z, low);  pixel losses, and z against E(truth)
  */
+#include "base/memory.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -19,8 +20,8 @@ static tensor *gather(graph *g, const objective *o, const pass *p, bool low, int
     tensor *x = oas_tensor(g, OAS_F32, OAS_SHAPE5(p->clips, frames, t->height, t->width, 3));
     size_t frame = (size_t)t->width * (size_t)t->height * 3, count = frame * (size_t)frames;
     for (int i = 0; x && !g->planning && i < p->clips; i++)
-        memcpy((float *)x->data + (size_t)i * count, (low ? p->clip[i].low : p->clip[i].truth) + (size_t)skip * frame,
-               count * sizeof(float));
+        oas_graph_upload_part(g, x, (size_t)i * count * sizeof(float),
+                              (low ? p->clip[i].low : p->clip[i].truth) + (size_t)skip * frame, count * sizeof(float));
     return x;
 }
 
@@ -32,27 +33,31 @@ static int frames_before(const objective *o)
 
 /* ---- targets ------------------------------------------------------------------------------------------------------- */
 
+/* The numbers that bring latents to mean 0 and deviation 1: (z + add) * factor. */
+static oasis_status make_scale(void *arg, void *to)
+{
+    const objective *o = arg;
+    int channels = o->model->file.config.latent_channels;
+    float *add = to, *factor = add + channels;
+    for (int k = 0; k < channels; k++) {
+        add[k] = -o->scale.mean[k];
+        factor[k] = 1.f / o->scale.deviation[k];
+    }
+    return OASIS_OK;
+}
+
 /* Normalised latents of frames that no gradient flows to: only they stay in the arena. */
 static tensor *target_latents(graph *g, objective *o, tensor *truth)
 {
     if (!truth)
         return NULL;
-    const int64_t *s = truth->shape.size;
-    int64_t c = o->model->file.config.latent_channels;
-    int64_t latents = (s[1] + OAS_LATENT_FRAMES - 1) / OAS_LATENT_FRAMES;
-    shape size = OAS_SHAPE5(s[0], latents, s[2] / OAS_LATENT_PIXELS, s[3] / OAS_LATENT_PIXELS, c);
-    tensor *target = oas_tensor(g, OAS_F32, size);
-    size_t mark = g->memory.used;
+    const shape two = OAS_SHAPE2(2, o->model->file.config.latent_channels);
+    tensor *scale = oas_graph_table(g, NULL, &(pack_key){"latent scale"}, two, make_scale, o);
+    size_t mark = oas_graph_mark(g);
     bool recording = g->recording;
     g->recording = false;
-    tensor *z = oas_encode(g, &o->encoder, truth);
+    tensor *target = oas_graph_sink(g, oas_scale_channels(g, oas_encode(g, &o->encoder, truth), scale), mark);
     g->recording = recording;
-    if (!z || !target)
-        return NULL;
-    for (int64_t i = 0, n = oas_count(&z->shape); !g->planning && i < n; i++)
-        ((float *)target->data)[i] =
-            (((const float *)z->data)[i] - o->scale.mean[i % c]) / o->scale.deviation[i % c];
-    oas_arena_release(&g->memory, mark);
     return target;
 }
 
@@ -92,17 +97,23 @@ static void pixel_losses(graph *g, const objective *o, const pass *p, tensor *y,
 /* ---- stages -------------------------------------------------------------------------------------------------------- */
 
 /* Each clip's pictures between truth (share 0, a quarter of the clips) and degraded (1). */
-static void soften(const objective *o, const pass *p, tensor *low, const tensor *truth)
+static void soften(graph *g, const objective *o, const pass *p, tensor *low, int skip)
 {
     oas_rng rng = oas_rng_at((uint64_t)o->options->seed, OAS_STREAM_PASS, p->number, 2);
-    int64_t each = oas_count(&low->shape) / p->clips;
+    int64_t each = oas_count(&low->shape) / p->clips, begin = skip * each / low->shape.size[1];
+    float *x = oas_alloc_unset((size_t)each, sizeof *x);
+    if (!x) {
+        oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of a clip", (long long)each);
+        return;
+    }
     for (int i = 0; i < p->clips; i++) {
         double none = oas_rng_uniform(&rng), share = oas_rng_uniform(&rng);
-        float a = none < 0.25 ? 0.f : (float)share, *x = (float *)low->data + i * each;
-        const float *t = (const float *)truth->data + i * each;
+        const float a = none < 0.25 ? 0.f : (float)share, *from = p->clip[i].low + begin, *to = p->clip[i].truth + begin;
         for (int64_t k = 0; k < each; k++)
-            x[k] = t[k] + a * (x[k] - t[k]);
+            x[k] = to[k] + a * (from[k] - to[k]);
+        oas_graph_upload_part(g, low, (size_t)(i * each) * sizeof *x, x, (size_t)each * sizeof *x);
     }
+    oas_free(x);
 }
 
 static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
@@ -110,7 +121,7 @@ static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
     int skip = frames_before(o), frames = o->options->frames;
     tensor *truth = gather(g, o, p, false, skip, frames), *low = gather(g, o, p, true, skip, frames);
     if (low && !g->planning)
-        soften(o, p, low, truth);
+        soften(g, o, p, low, skip);
     tensor *z = truth ? oas_encode(g, &o->encoder, truth) : NULL;
     tensor *y = oas_decode(g, o->model, NULL, z, low);
     pixel_losses(g, o, p, y, truth, t);
@@ -119,24 +130,36 @@ static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
     t->latents = z;
 }
 
-/* x [1,F,h,w,in_dim] from z, its first channels; what v should be goes into `velocity`. */
-static tensor *noised(graph *g, const objective *o, const pass *p, const tensor *z, double s, tensor *velocity)
+/* Noise like z, the same for the same pass. */
+static tensor *noise_like(graph *g, const objective *o, const pass *p, const tensor *z)
 {
-    int64_t c = oas_last(z, 0), in = o->model->file.config.in_dim, n = oas_count(&z->shape) / c;
-    shape size = z->shape;
-    size.size[4] = in;
-    tensor *x = oas_tensor(g, OAS_F32, size);
-    if (!x || g->planning)
-        return x;
+    tensor *noise = oas_tensor(g, OAS_F32, z->shape);
+    int64_t n = oas_count(&z->shape);
+    if (!noise || g->planning)
+        return noise;
+    float *values = oas_alloc_unset((size_t)n, sizeof *values);
+    if (!values)
+        return oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of noise", (long long)n);
     oas_rng rng = oas_rng_at((uint64_t)o->options->seed, OAS_STREAM_NOISE, p->number, 0);
-    memset(x->data, 0, oas_bytes(x));
     for (int64_t i = 0; i < n; i++)
-        for (int64_t k = 0; k < c; k++) {
-            float clean = ((const float *)z->data)[i * c + k], noise = (float)oas_rng_normal(&rng);
-            ((float *)x->data)[i * in + k] = (float)(1 - s) * clean + (float)s * noise;
-            ((float *)velocity->data)[i * c + k] = noise - clean;
-        }
-    return x;
+        values[i] = (float)oas_rng_normal(&rng);
+    oas_graph_upload(g, noise, values);
+    oas_free(values);
+    return noise;
+}
+
+/* z + s velocity, the first channels of in_dim; the others are zero. */
+static tensor *noised(graph *g, const objective *o, tensor *z, double s, tensor *velocity)
+{
+    tensor *x = oas_axpy(g, z, (float)s, velocity);
+    shape rest = z->shape;
+    rest.size[4] = o->model->file.config.in_dim - oas_last(z, 0);
+    if (!x || rest.size[4] == 0)
+        return x;
+    tensor *zeros = oas_tensor(g, OAS_F32, rest);
+    if (zeros)
+        oas_graph_zero(g, zeros->data, oas_bytes(zeros));
+    return zeros ? oas_join_channels(g, x, zeros) : NULL;
 }
 
 static void diffusion(graph *g, objective *o, const pass *p, loss_terms *t)
@@ -145,11 +168,11 @@ static void diffusion(graph *g, objective *o, const pass *p, loss_terms *t)
     double s = 1 / (1 + exp(-oas_rng_normal(&rng))); /* most weight in the middle */
     tensor *truth = gather(g, o, p, false, frames_before(o), o->options->frames);
     tensor *z = target_latents(g, o, truth);
-    tensor *velocity = z ? oas_tensor(g, OAS_F32, z->shape) : NULL;
+    tensor *velocity = z ? oas_axpy(g, noise_like(g, o, p, z), -1, z) : NULL;
     if (!velocity)
         return;
     o->model->dit.config.timestep = 1000 * s;
-    tensor *v = oas_dit(g, &o->model->dit, noised(g, o, p, z, s, velocity));
+    tensor *v = oas_dit(g, &o->model->dit, noised(g, o, z, s, velocity));
     oas_add_term(g, t, "velocity", oas_loss_mse(g, v, velocity, 1));
 }
 

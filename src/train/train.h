@@ -65,6 +65,8 @@ typedef struct segment {
     float rate, decay; /* factors */
 } segment;
 
+enum { OAS_WEIGHT_BLOCKS = 5 };
+
 typedef struct weights {
     parameter_set *set;
     segment *segments;
@@ -73,6 +75,11 @@ typedef struct weights {
     float *master, *gradient, *moment1, *moment2, *average; /* [count] */
     tensor *gradients; /* headers, one per segment */
     int64_t updates;
+    /* On a GPU: where the blocks lie when they do not visit the host, what the update reads, room for sums. */
+    oas_cuda *cuda;
+    float *gpu[OAS_WEIGHT_BLOCKS];
+    void *gpu_segments;
+    double *gpu_sums;
 } weights;
 
 /* Whether a parameter is trained. */
@@ -86,6 +93,22 @@ oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_o
                              oasis_message *message);
 void oas_weights_free(weights *w);
 
+/* Moves the blocks to a GPU, where the tensors find them from then on.  weights_gpu.c */
+oasis_status oas_weights_to_gpu(weights *w, oas_cuda *cuda, oasis_message *message);
+
+/* Has blocks and tensors show copies on the host until oas_weights_leave_host; nothing where they lie there anyway. */
+oasis_status oas_weights_visit_host(weights *w, oasis_message *message);
+void oas_weights_leave_host(weights *w);
+
+/* The parts of the functions below for a GPU. */
+struct cuda_adamw;
+void oas_weights_free_gpu(weights *w);
+double oas_weights_norm_gpu(const weights *w);
+oasis_status oas_weights_update_gpu(weights *w, const struct cuda_adamw *how);
+
+/* Sets all gradients to zero. */
+oasis_status oas_weights_zero(weights *w);
+
 /* Random values for parameters that nothing else sets; depends on the seed and the name alone. */
 void oas_weights_draw(tensor *t, const char *name, int64_t seed);
 
@@ -93,7 +116,7 @@ void oas_weights_draw(tensor *t, const char *name, int64_t seed);
 double oas_gradient_norm(const weights *w, oas_pool *pool);
 
 /* One AdamW step with gradients times `factor`, and the averages.  Source: Loshchilov and Hutter, arXiv 1711.05101. */
-void oas_weights_update(weights *w, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
+oasis_status oas_weights_update(weights *w, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
 
 /* Lets the networks compute with the averages, or with the masters again. */
 void oas_weights_use_average(weights *w, bool average);
@@ -113,8 +136,11 @@ typedef struct adversary {
 oasis_status oas_adversary_new(adversary *a, const oasis_train_options *options, oasis_message *message);
 void oas_adversary_free(adversary *a);
 
+/* Moves its weights to a GPU. */
+oasis_status oas_adversary_to_gpu(adversary *a, oas_cuda *cuda, oasis_message *message);
+
 /* One AdamW step with gradients times `factor`, then one of the power iterations behind the spectral norms. */
-void oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
+oasis_status oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
 
 /* ---- objective.c -------------------------------------------------------------------------------------------------- */
 

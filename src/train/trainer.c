@@ -78,12 +78,11 @@ static oasis_status check(const oasis_train_options *o, oasis_message *message)
 static oasis_status choose_compute(oasis_trainer *t, oasis_message *message)
 {
     graph *g = &t->graph;
-    OAS_TRY(oas_device_new(&t->device, t->options.threads, message));
+    OAS_TRY(oas_device_open(&t->device, t->options.device, t->options.threads, message));
     bool bf16 = oas_device_has_bf16(t->device);
     if (t->options.compute == 2 && !bf16)
         return oas_fail(message, OASIS_E_UNSUPPORTED, "this processor does not multiply bf16; say \"compute\": \"fp32\"");
-    g->device = t->device;
-    g->backend = OAS_CPU;
+    *g = oas_device_graph(t->device, OAS_F32);
     g->compute = bf16 && t->options.compute != 1 ? OAS_BF16 : OAS_F32;
     g->checkpointing = t->options.checkpointing;
     return OASIS_OK;
@@ -94,7 +93,8 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
 {
     size_t most = 0;
     for (int middle = 0; middle < (t->options.middle > 0 ? 2 : 1); middle++) {
-        graph g = {.device = t->device, .backend = OAS_CPU, .compute = t->graph.compute, .planning = true};
+        graph g = oas_device_graph(t->device, t->graph.compute);
+        g.planning = true;
         g.checkpointing = t->options.checkpointing;
         g.recording = true;
         oas_arena_count(&g.memory);
@@ -111,7 +111,7 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         if (g.status < 0)
             return oas_fail(message, g.status, "%s", g.message.text);
     }
-    if (!oas_arena_new(&t->graph.memory, most))
+    if (!oas_graph_open(&t->graph, most))
         return oas_fail_memory(message, most, "a step; a smaller batch or \"checkpointing\": true needs less");
     return OASIS_OK;
 }
@@ -158,6 +158,15 @@ static oasis_status open_folder(oasis_trainer *t, oasis_message *message)
     return oas_history_new(&t->history, t->folder, t->state.step, message);
 }
 
+/* To where the graph computes. */
+static oasis_status move_weights(oasis_trainer *t, oasis_message *message)
+{
+    if (!t->device->cuda)
+        return OASIS_OK;
+    OAS_TRY(oas_weights_to_gpu(&t->weights, t->device->cuda, message));
+    return t->objective.adversary ? oas_adversary_to_gpu(&t->adversary, t->device->cuda, message) : OASIS_OK;
+}
+
 static oasis_status open_all(oasis_trainer *t, oasis_message *message)
 {
     OAS_TRY(check(&t->options, message));
@@ -170,6 +179,7 @@ static oasis_status open_all(oasis_trainer *t, oasis_message *message)
         OAS_TRY(oas_adversary_new(&t->adversary, &t->options, message));
     }
     OAS_TRY(open_folder(t, message));
+    OAS_TRY(move_weights(t, message));
     OAS_TRY(make_batch(t, message));
     OAS_TRY(plan(t, message));
     t->started = t->saved_at = oas_now();
@@ -203,7 +213,7 @@ void oasis_trainer_close(oasis_trainer **out)
     oasis_model_close(&t->objective.model);
     oas_weights_free(&t->weights);
     oas_adversary_free(&t->adversary);
-    oas_arena_free(&t->graph.memory);
+    oas_graph_close(&t->graph);
     oas_device_free(&t->device);
     oas_free(t->batch);
     oas_free(t->clip_storage);
@@ -238,7 +248,7 @@ size_t oasis_trainer_plan(const oasis_trainer *t, char *text, size_t size)
     used = add_line(text, size, used, "memory of a pass: %.0f MiB\n", (double)t->graph.memory.size / mib);
     used = add_line(text, size, used, "memory of clips: %.0f MiB\n",
                     (double)oas_clip_floats(&t->options) * 2 * 4 * (3. * t->options.batch + 2 + SHOWN_CLIPS) / mib);
-    used = add_line(text, size, used, "compute: %s, %d threads\n", oas_dtype_name(t->graph.compute),
+    used = add_line(text, size, used, "compute: %s, %s, %d threads\n", oas_device_name(t->device).text, oas_dtype_name(t->graph.compute),
                     oas_pool_workers(t->device->pool));
     return add_line(text, size, used, "resumed at step: %lld\n", (long long)t->state.step);
 }
@@ -259,14 +269,18 @@ static oasis_status take_clips(oasis_trainer *t)
 }
 
 /* Mean and mean square of an autoencoder's latents, forgetting slowly. */
-static void observe_latents(oasis_trainer *t, const tensor *z)
+static oasis_status observe_latents(oasis_trainer *t, const tensor *z)
 {
     int64_t c = oas_last(z, 0), n = oas_count(&z->shape) / c;
+    float *values = oas_alloc_unset((size_t)(n * c), sizeof *values);
+    if (!values)
+        return oas_fail_memory(&t->message, (size_t)(n * c) * sizeof *values, "an autoencoder's latents");
+    oas_graph_download(&t->graph, values, z);
     double keep = t->state.latents > 0 ? STATISTICS_KEEP : 0;
     for (int64_t k = 0; k < c; k++) {
         double sum = 0, square = 0;
         for (int64_t i = 0; i < n; i++) {
-            double v = (double)((const float *)z->data)[i * c + k];
+            double v = (double)values[i * c + k];
             sum += v;
             square += v * v;
         }
@@ -274,6 +288,16 @@ static void observe_latents(oasis_trainer *t, const tensor *z)
         t->state.latent_square[k] = keep * t->state.latent_square[k] + (1 - keep) * square / (double)n;
     }
     t->state.latents = (int)c;
+    oas_free(values);
+    return OASIS_OK;
+}
+
+/* Number i of a loss. */
+static double loss_value(graph *g, const tensor *loss, int i)
+{
+    float value = NAN;
+    oas_graph_download_part(g, &value, loss, (size_t)i * sizeof value, sizeof value);
+    return (double)value;
 }
 
 /* Adds to the value of that name: not every pass has every term. */
@@ -319,14 +343,12 @@ static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r
     if (g->status < 0)
         return oas_fail(&t->message, g->status, "%s", g->message.text);
     double share = 1. / passes(t);
-    r->loss += share * (double)*(const float *)terms.total->data;
+    r->loss += share * loss_value(g, terms.total, 0);
     for (int i = 0; i < terms.n; i++)
-        report_term(r, terms.name[i], share * (double)*(const float *)terms.value[i]->data);
+        report_term(r, terms.name[i], share * loss_value(g, terms.value[i], 0));
     for (int i = 0; i < terms.n_aside; i++)
-        report_term(r, terms.aside_name[i], share * (double)((const float *)terms.aside->data)[i]);
-    if (terms.latents)
-        observe_latents(t, terms.latents);
-    return OASIS_OK;
+        report_term(r, terms.aside_name[i], share * loss_value(g, terms.aside, i));
+    return terms.latents ? observe_latents(t, terms.latents) : OASIS_OK;
 }
 
 static double clip_factor(const oasis_train_options *o, double norm)
@@ -343,12 +365,13 @@ static oasis_status update(oasis_trainer *t, oasis_train_report *r)
     r->norm = share * oas_gradient_norm(&t->weights, t->device->pool);
     r->rate = oas_learning_rate(o, t->state.step);
     if (isfinite(r->loss) && isfinite(r->norm) && isfinite(other)) {
-        oas_weights_update(&t->weights, t->device->pool, o, r->rate, share * clip_factor(o, r->norm));
-        if (judged)
-            oas_adversary_update(&t->adversary, t->device->pool, o, o->rate > 0 ? o->discriminator_rate * r->rate / o->rate : 0,
-                                 share * clip_factor(o, other));
+        oasis_status s = oas_weights_update(&t->weights, t->device->pool, o, r->rate, share * clip_factor(o, r->norm));
+        if (judged && s == OASIS_OK)
+            s = oas_adversary_update(&t->adversary, t->device->pool, o,
+                                     o->rate > 0 ? o->discriminator_rate * r->rate / o->rate : 0,
+                                     share * clip_factor(o, other));
         t->bad = 0;
-        return OASIS_OK;
+        return s < 0 ? oas_fail(&t->message, s, "the update of weights failed: %s", oasis_status_name(s)) : s;
     }
     t->state.skipped++;
     if (++t->bad < o->most_bad)
@@ -379,7 +402,8 @@ static oasis_status show(oasis_trainer *t)
             s = oas_fail(&t->message, t->graph.status, "%s", t->graph.message.text);
             break;
         }
-        memcpy(results + (size_t)i * frame, (const float *)y->data + at * frame, frame * sizeof *results);
+        oas_graph_download_part(&t->graph, results + (size_t)i * frame, y, at * frame * sizeof *results,
+                                frame * sizeof *results);
         pictures[i] = (shown){c->low + (before + at) * frame, results + (size_t)i * frame,
                               c->truth + (before + at) * frame, o->width, o->height};
     }
@@ -400,12 +424,17 @@ oasis_status oasis_trainer_save(oasis_trainer *t)
         c->latent_std[k] = (float)sqrt(variance > 1e-8 ? variance : 1e-8);
         c->normalised = true;
     }
+    OAS_TRY(oas_weights_visit_host(&t->weights, &t->message));
+    oasis_status s = t->objective.adversary ? oas_weights_visit_host(&t->adversary.weights, &t->message) : OASIS_OK;
     path_of(t, "checkpoint.safetensors", path);
-    OAS_TRY(oas_checkpoint_write(path, &t->objective, &t->weights, &t->state, &t->message));
-    if (t->options.stage == OASIS_STAGE_ONE_STEP) {
-        path_of(t, "model.safetensors", path);
-        OAS_TRY(oas_model_export(path, &t->objective, &t->weights, &t->message));
-    }
+    if (s == OASIS_OK)
+        s = oas_checkpoint_write(path, &t->objective, &t->weights, &t->state, &t->message);
+    path_of(t, "model.safetensors", path);
+    if (s == OASIS_OK && t->options.stage == OASIS_STAGE_ONE_STEP)
+        s = oas_model_export(path, &t->objective, &t->weights, &t->message);
+    oas_weights_leave_host(&t->weights);
+    oas_weights_leave_host(&t->adversary.weights);
+    OAS_TRY(s);
     t->saved_at = oas_now();
     return t->shows ? show(t) : oas_history_page(t->history, t->options.name ? t->options.name : "oasis", NULL, 0, &t->message);
 }
@@ -428,9 +457,8 @@ oasis_status oasis_trainer_step(oasis_trainer *t, oasis_train_report *report)
     if (t->state.step >= t->options.steps)
         return OASIS_END;
     double start = oas_now();
-    memset(t->weights.gradient, 0, (size_t)t->weights.count * sizeof *t->weights.gradient);
-    if (t->objective.adversary)
-        memset(t->adversary.weights.gradient, 0, (size_t)t->adversary.weights.count * sizeof(float));
+    if (oas_weights_zero(&t->weights) < 0 || (t->objective.adversary && oas_weights_zero(&t->adversary.weights) < 0))
+        return oas_fail(&t->message, OASIS_E_DEVICE, "gradients cannot be set to zero");
     r.temporal_step = oas_temporal_step(&t->options, t->state.step);
     for (int i = 0; i < passes(t); i++)
         OAS_TRY(run_pass(t, i, &r));

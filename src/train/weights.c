@@ -1,5 +1,6 @@
 /* Master weights and the optimiser. */
 #include "base/memory.h"
+#include "cuda/passes.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -71,6 +72,7 @@ oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_o
 
 void oas_weights_free(weights *w)
 {
+    oas_weights_free_gpu(w);
     oas_free(w->segments);
     oas_free(w->master);
     oas_free(w->gradient);
@@ -138,8 +140,19 @@ static void norm_slab(void *arg, int64_t slab, int worker)
     t->sums[slab] = sum;
 }
 
+oasis_status oas_weights_zero(weights *w)
+{
+    size_t bytes = (size_t)w->count * sizeof *w->gradient;
+    if (w->cuda)
+        return oas_cuda_zero(w->cuda, w->gradient, bytes);
+    memset(w->gradient, 0, bytes);
+    return OASIS_OK;
+}
+
 double oas_gradient_norm(const weights *w, oas_pool *pool)
 {
+    if (w->cuda)
+        return oas_weights_norm_gpu(w);
     int64_t slabs = (w->count + PIECE - 1) / PIECE;
     struct norm_task t = {w, oas_alloc((size_t)slabs, sizeof(double))};
     if (!t.sums)
@@ -154,17 +167,19 @@ double oas_gradient_norm(const weights *w, oas_pool *pool)
 
 struct update_task {
     weights *w;
-    float beta1, beta2, epsilon, rate, decay, factor, correct1, correct2, ema;
+    cuda_adamw how; /* the numbers are the same everywhere */
 };
 
 static void update_slab(void *arg, int64_t slab, int worker)
 {
     (void)worker;
-    const struct update_task *t = arg;
-    const segment *s = &t->w->segments[slab];
-    float *x = t->w->master + s->begin, *m = t->w->moment1 + s->begin, *v = t->w->moment2 + s->begin;
-    float *a = t->w->average + s->begin, rate = t->rate * s->rate, decay = rate * t->decay * s->decay;
-    const float *g = t->w->gradient + s->begin;
+    const struct update_task *task = arg;
+    const cuda_adamw *t = &task->how;
+    weights *w = task->w;
+    const segment *s = &w->segments[slab];
+    float *x = w->master + s->begin, *m = w->moment1 + s->begin, *v = w->moment2 + s->begin;
+    float *a = w->average + s->begin, rate = t->rate * s->rate, decay = rate * t->decay * s->decay;
+    const float *g = w->gradient + s->begin;
     for (int64_t i = 0; i < s->count; i++) {
         float d = g[i] * t->factor;
         m[i] = t->beta1 * m[i] + (1.f - t->beta1) * d;
@@ -174,17 +189,21 @@ static void update_slab(void *arg, int64_t slab, int worker)
     }
 }
 
-void oas_weights_update(weights *w, oas_pool *pool, const oasis_train_options *o, double rate, double factor)
+oasis_status oas_weights_update(weights *w, oas_pool *pool, const oasis_train_options *o, double rate, double factor)
 {
     double n = (double)++w->updates, ema = (1 + n) / (10 + n); /* at first the average follows faster */
-    struct update_task t = {.w = w, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2, .epsilon = (float)o->epsilon};
-    t.rate = (float)rate;
-    t.decay = (float)o->weight_decay;
-    t.factor = (float)factor;
-    t.correct1 = (float)(1 / (1 - pow(o->beta1, n)));
-    t.correct2 = (float)(1 / (1 - pow(o->beta2, n)));
-    t.ema = (float)(ema < o->ema ? ema : o->ema);
+    cuda_adamw how = {.beta1 = (float)o->beta1, .beta2 = (float)o->beta2, .epsilon = (float)o->epsilon};
+    how.rate = (float)rate;
+    how.decay = (float)o->weight_decay;
+    how.factor = (float)factor;
+    how.correct1 = (float)(1 / (1 - pow(o->beta1, n)));
+    how.correct2 = (float)(1 / (1 - pow(o->beta2, n)));
+    how.ema = (float)(ema < o->ema ? ema : o->ema);
+    if (w->cuda)
+        return oas_weights_update_gpu(w, &how);
+    struct update_task t = {w, how};
     oas_pool_run(pool, w->n, update_slab, &t);
+    return OASIS_OK;
 }
 
 void oas_weights_use_average(weights *w, bool average)
