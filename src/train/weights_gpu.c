@@ -107,9 +107,9 @@ void oas_weights_free_gpu(weights *w)
 
 double oas_weights_norm_gpu(const weights *w)
 {
-    const struct cuda_passes *pass = w->cuda->tables.passes;
+    const struct cuda_passes *passes = w->cuda->tables.passes;
     double sum;
-    if (pass->sum_squares(w->cuda, w->gpu_sums, w->gradient, w->count, w->gpu_sums + 1) < 0 ||
+    if (passes->sum_squares(w->cuda, w->gpu_sums, w->gradient, w->count, w->gpu_sums + 1) < 0 ||
         oas_cuda_download(w->cuda, &sum, w->gpu_sums, sizeof sum) < 0)
         return NAN;
     return sqrt(sum);
