@@ -214,6 +214,38 @@ tensor *oas_loss_score(graph *g, tensor *a, tensor *b, oas_score_loss kind, floa
  */
 tensor *oas_spectral_norm(graph *g, tensor *w, tensor *u, tensor *v);
 
+/* ---- windows: ops/window.c ----------------------------------------------------------------------------------------- */
+
+/* height x width pixels from (y, left) of every frame of x [B,T,H,W,C], type of x. */
+tensor *oas_crop(graph *g, tensor *x, int y, int left, int height, int width);
+
+/*
+ * Windows of side x side pixels, `stride` apart, zeros `pad` wide around the picture: x [B,T,H,W,C] -> [B,T,h,w,C*side^2],
+ * channel (c*side + row)*side + column, type of x.  oas_linear with a weight [out,C,side,side] after it is a convolution.
+ */
+tensor *oas_unfold(graph *g, tensor *x, int side, int stride, int pad);
+
+/* The maximum of windows like that, without pad; ceil: the last ones may reach over the edge.  Type of x. */
+tensor *oas_max_pool(graph *g, tensor *x, int side, int stride, bool ceil);
+
+/* sqrt(h * x^2 + 1e-12) at every second pixel, h the 3x3 Hann window of sum 1, zeros around.  Type of x. */
+tensor *oas_l2_pool(graph *g, tensor *x);
+
+/* ---- distances of features: ops/perceptual.c ----------------------------------------------------------------------- */
+
+/*
+ * Weight times the mean over rows of  sum_c w_c (a_c/(|a|+1e-10) - b_c/(|b|+1e-10))^2,  [1] float.
+ *   a, b [...,C] float;  channel_weights: C values, float, or NULL = ones;  only a takes a gradient
+ */
+tensor *oas_loss_features(graph *g, tensor *a, tensor *b, tensor *channel_weights, float weight);
+
+/*
+ * Weight times the mean over frames of  sum_c alpha_c (1 - l_c) + beta_c (1 - s_c),  [1] float: DISTS of one map of
+ * features (Ding et al. 2020), l and s comparing means and structure over the pixels of a frame.
+ *   a, b [B,T,H,W,C] float;  alpha_beta: C alphas, then C betas, float;  only a takes a gradient
+ */
+tensor *oas_loss_dists(graph *g, tensor *a, tensor *b, tensor *alpha_beta, float weight);
+
 /* ---- the list ------------------------------------------------------------------------------------------------------ */
 
 /* All ops, ended by NULL (ops/ops.def). */
