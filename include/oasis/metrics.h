@@ -35,6 +35,8 @@ typedef struct oasis_metrics_options {
     oasis_flow_source flow; /* default GT */
     const char *niqe;       /* published parameters of NIQE (.npz); NULL = the model fitted here */
     const char *squeezenet; /* weights of SqueezeNet 1.1 in ncnn's format (.param, with .bin beside it), or NULL */
+    const char *lpips;      /* "NETWORK,WEIGHTS": torchvision's squeezenet1_1, alexnet or vgg16, and LPIPS's for it; or NULL */
+    const char *dists;      /* "NETWORK,WEIGHTS": torchvision's vgg16, and alpha and beta; or NULL */
     int border;             /* pixels cut off on each side before anything is measured, default 0 */
     int threads;            /* 0 = as many as the process may use, the default.  The bits do not depend on it */
 } oasis_metrics_options;

@@ -64,6 +64,10 @@ typedef struct oasis_train_options {
     /* Losses: weights. */
     double charbonnier, charbonnier_eps, mse, spectrum, motion, gradient, latent, prior;
     int spectrum_block, gradient_levels;
+    /* Perceptual losses: weights, and the files they need. */
+    double features, lpips, dists, encoder_features;
+    const char *squeezenet, *lpips_files, *dists_files;
+    int perceptual_frames; /* 0 = all */
     /* Adversarial training. */
     double adversarial, feature_matching, r1, r1_noise, discriminator_rate;
     int adversarial_kind; /* 0 = hinge, 1 = relativistic */

@@ -40,6 +40,7 @@ typedef struct view {
 typedef struct metric {
     oasis_metric_info info;
     const char *note;
+    const char *(*note_of)(const void *state); /* in place of `note`, when it depends on a file; may be NULL */
     int least_side; /* of the frames, pixels */
 
     /* Whether the options allow it to be computed (a file is there); NULL = always. */

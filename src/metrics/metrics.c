@@ -58,6 +58,10 @@ static const oasis_option option_rows[] = {
      "published parameters of NIQE (.npz) in place of the model that comes with oasis", "Measuring"},
     {"squeezenet", 0, NULL, OASIS_OPTION_TEXT, FIELD(squeezenet), 0, 0, NULL, "FILE", NULL,
      "SqueezeNet 1.1 for the feature distance, ncnn's .param with the .bin beside it", "Measuring"},
+    {"lpips", 0, NULL, OASIS_OPTION_TEXT, FIELD(lpips), 0, 0, NULL, "NETWORK,WEIGHTS", NULL,
+     "LPIPS v0.1: torchvision's squeezenet1_1, alexnet or vgg16, and the linear weights for it", "Measuring"},
+    {"dists", 0, NULL, OASIS_OPTION_TEXT, FIELD(dists), 0, 0, NULL, "NETWORK,WEIGHTS", NULL,
+     "DISTS: torchvision's vgg16, and alpha and beta", "Measuring"},
     {"border", 0, NULL, OASIS_OPTION_INT, FIELD(border), 0, 4096, NULL, "N", "0", "pixels to leave out on each side",
      "Measuring"},
     {"threads", 'j', NULL, OASIS_OPTION_INT, FIELD(threads), 0, 1024, NULL, "N", "0",
@@ -115,7 +119,7 @@ static oasis_status choose_named(oasis_metrics *m, const char *names, oasis_mess
             if (strlen(all[i]->info.name) == length && strncmp(all[i]->info.name, p, length) == 0)
                 found = all[i];
         if (!found) {
-            char known[512] = "";
+            char known[640] = "";
             size_t used = 0;
             for (int i = 0; i < METRICS && used + 40 < sizeof known; i++) {
                 size_t n = strlen(all[i]->info.name);
@@ -323,7 +327,7 @@ void oasis_metrics_result(const oasis_metrics *metrics, int i, oasis_metric_resu
     const struct chosen *c = &metrics->chosen[i];
     *result = (oasis_metric_result){
         .info = &c->metric->info,
-        .note = c->metric->note ? c->metric->note : "",
+        .note = c->metric->note_of ? c->metric->note_of(c->state) : c->metric->note ? c->metric->note : "",
         .mean = c->count ? c->sum / (double)c->count : NAN,
         .last = c->last,
         .count = c->count,

@@ -26,12 +26,18 @@ static tensor *halved(graph *g, tensor *x)
 
 tensor *oas_encode(graph *g, const encoder *e, tensor *pixels)
 {
+    tensor *tap[OAS_ENCODER_TAPS];
+    return oas_encode_features(g, e, pixels, tap);
+}
+
+tensor *oas_encode_features(graph *g, const encoder *e, tensor *pixels, tensor *tap[OAS_ENCODER_TAPS])
+{
     tensor *x = oas_conv(g, halved(g, pixels), &e->conv_in, NULL, OAS_LINEAR, NULL);
-    x = oas_residual(g, &e->res2, NULL, x);
+    tap[0] = x = oas_residual(g, &e->res2, NULL, x);
     x = oas_linear(g, halved(g, x), &e->down4, OAS_LINEAR, NULL, g->compute);
-    x = oas_residual(g, &e->mem4, NULL, oas_residual(g, &e->res4, NULL, x));
+    tap[1] = x = oas_residual(g, &e->mem4, NULL, oas_residual(g, &e->res4, NULL, x));
     x = oas_linear(g, halved(g, x), &e->down8, OAS_LINEAR, NULL, g->compute);
-    x = oas_residual(g, &e->mem8, NULL, x);
+    tap[2] = x = oas_residual(g, &e->mem8, NULL, x);
     x = oas_space_to_depth(g, x, (block_factor){GROUP, 1, 1}, OAS_CHANNEL_FAST, GROUP - 1, g->compute);
     x = oas_linear(g, x, &e->stack, OAS_LINEAR, NULL, g->compute);
     for (int i = 0; i < 2; i++)

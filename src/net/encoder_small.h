@@ -28,4 +28,8 @@ void oas_encoder_bind(encoder *e, int latent_channels, parameter_set *weights);
 /* pixels [B,T,H,W,3] float in [-1,1], T = 1 + 4n, H and W multiples of 8 -> z [B,n+1,H/8,W/8,latent_channels] float. */
 tensor *oas_encode(graph *g, const encoder *e, tensor *pixels);
 
+/* The same, and what the network holds on the way: at 1/2 and 1/4 of every frame, at 1/8 with memory, compute type. */
+enum { OAS_ENCODER_TAPS = 3 };
+tensor *oas_encode_features(graph *g, const encoder *e, tensor *pixels, tensor *tap[OAS_ENCODER_TAPS]);
+
 #endif

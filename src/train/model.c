@@ -159,10 +159,10 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
         oas_parameters_add(set, "time_embedding.0.weight", OAS_F32,
                            OAS_SHAPE2(o->model->file.config.dim, first ? first->size[1] : FREQUENCIES), NULL);
     OAS_TRY(oas_model_bind(o->model, message));
-    o->has_encoder = t->stage != OASIS_STAGE_ONE_STEP || t->latent > 0;
+    o->has_encoder = t->stage != OASIS_STAGE_ONE_STEP || t->latent > 0 || t->encoder_features > 0;
     if (o->has_encoder && t->stage != OASIS_STAGE_AUTOENCODER && !t->encoder)
         return oas_fail(message, OASIS_E_ARGUMENT,
-                        "latent targets need an 'encoder': the checkpoint of an autoencoder");
+                        "latent targets and encoder-features need an 'encoder': the checkpoint of an autoencoder");
     if (o->has_encoder)
         oas_encoder_bind(&o->encoder, o->model->file.config.latent_channels, set);
     if (set->status < 0)

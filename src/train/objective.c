@@ -92,6 +92,7 @@ static void pixel_losses(graph *g, const objective *o, const pass *p, tensor *y,
         oas_add_term(g, t, "motion", oas_loss_motion(g, y, truth, (float)w->motion));
     if (w->gradient > 0)
         oas_add_term(g, t, "gradient", oas_loss_gradient(g, y, truth, w->gradient_levels, (float)w->gradient));
+    oas_perceptual_terms(g, o, p, y, truth, t);
 }
 
 /* ---- stages -------------------------------------------------------------------------------------------------------- */

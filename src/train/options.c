@@ -83,6 +83,15 @@ static const oasis_option rows[] = {
     NUMBER("latent", latent, 0, 1e6, "0", "weight of the mean square of latents; needs an encoder", "Losses"),
     NUMBER("prior", prior, 0, 1e6, "1e-4", "weight of the mean square of an autoencoder's latents", "Losses"),
 
+    NUMBER("features", features, 0, 1e6, "0", "weight of the differences of SqueezeNet's features; needs squeezenet", "Perceptual losses"),
+    TEXT("squeezenet", squeezenet, "FILE", NULL, "SqueezeNet 1.1, ncnn's .param with the .bin beside it", "Perceptual losses"),
+    NUMBER("lpips", lpips, 0, 1e6, "0", "weight of LPIPS; needs lpips-files", "Perceptual losses"),
+    TEXT("lpips-files", lpips_files, "NETWORK,WEIGHTS", NULL, "torchvision's squeezenet1_1, alexnet or vgg16, and LPIPS v0.1's for it", "Perceptual losses"),
+    NUMBER("dists", dists, 0, 1e6, "0", "weight of DISTS; needs dists-files", "Perceptual losses"),
+    TEXT("dists-files", dists_files, "NETWORK,WEIGHTS", NULL, "torchvision's vgg16, and alpha and beta", "Perceptual losses"),
+    INT("perceptual-frames", perceptual_frames, 0, 1025, "2", "frames of a clip that these three see, drawn for each pass; 0 = all", "Perceptual losses"),
+    NUMBER("encoder-features", encoder_features, 0, 1e6, "0", "weight of the differences of the encoder's features and latents; needs an encoder", "Perceptual losses"),
+
     NUMBER("adversarial", adversarial, 0, 1e6, "0", "weight of the adversarial loss of one-step; 0 = no discriminator", "Adversary"),
     CHOICE("adversarial-kind", adversarial_kind, "hinge|relativistic", "relativistic", "what scores are compared with: a margin, or the truth's", "Adversary"),
     COUNT("adversarial-start", adversarial_start, 1e12, "0", "step from which the discriminator learns", "Adversary"),

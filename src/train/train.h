@@ -4,6 +4,7 @@
  *     feed       clips, ahead of time, in a thread of its own
  *     weights    master weights, gradients, moments and averages, one block each
  *     objective  the forward function of a stage, with its losses
+ *     perceptual what frozen networks say about the results
  *     adversary  the discriminator, its weights and its step
  *     checkpoint, history (log and page)
  *     trainer    the step that joins them
@@ -13,6 +14,7 @@
 
 #include "base/rng.h"
 #include "cpu/device.h"
+#include "metrics/perceptual_file.h"
 #include "model.h"
 #include "net/discriminator.h"
 #include "net/encoder_small.h"
@@ -20,7 +22,8 @@
 #include <oasis/train.h>
 
 /* Streams of random numbers (base/rng.h). */
-enum { OAS_STREAM_WEIGHTS = 100, OAS_STREAM_PASS, OAS_STREAM_NOISE, OAS_STREAM_CLIPS, OAS_STREAM_R1 };
+enum { OAS_STREAM_WEIGHTS = 100, OAS_STREAM_PASS, OAS_STREAM_NOISE, OAS_STREAM_CLIPS, OAS_STREAM_R1,
+       OAS_STREAM_PERCEPTUAL };
 
 /* ---- feed.c ------------------------------------------------------------------------------------------------------- */
 
@@ -142,6 +145,17 @@ oasis_status oas_adversary_to_gpu(adversary *a, oas_cuda *cuda, oasis_message *m
 /* One AdamW step with gradients times `factor`, then one of the power iterations behind the spectral norms. */
 oasis_status oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *options, double rate, double factor);
 
+/* ---- perceptual.c ------------------------------------------------------------------------------------------------- */
+
+enum { OAS_JUDGES = OAS_JUDGE_DISTS + 1 };
+
+/* Frozen networks that look at the results. */
+typedef struct perceptual {
+    judge_file judge[OAS_JUDGES]; /* by their judgement; without weights where it has no weight in the losses */
+    parameter_set parameters;
+    linear normalise; /* the encoder's latents: (z - mean) / deviation */
+} perceptual;
+
 /* ---- objective.c -------------------------------------------------------------------------------------------------- */
 
 typedef struct latent_scale {
@@ -156,6 +170,7 @@ typedef struct objective {
     encoder encoder;
     latent_scale scale; /* of the encoder's latents: targets are (z - mean) / deviation */
     adversary *adversary; /* NULL = none */
+    perceptual perceptual;
 } objective;
 
 /* One pass: as many clips as `clips`, and the numbers that were drawn for it. */
@@ -178,6 +193,16 @@ typedef struct loss_terms {
     int n_aside;
     const char *aside_name[4];
 } loss_terms;
+
+/*
+ * perceptual.c: opens the networks that the losses want; the encoder must be there.  Fails with OASIS_E_ARGUMENT (a weight
+ * without its file), or what is wrong with a file.
+ */
+oasis_status oas_perceptual_new(objective *o, oasis_message *message);
+void oas_perceptual_free(perceptual *p);
+
+/* Adds their terms. */
+void oas_perceptual_terms(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, loss_terms *terms);
 
 /* The step of the discriminator, in adversary.c: adds its gradients for detached y, and y's terms. */
 void oas_adversary_judge(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, tensor *low,

@@ -70,6 +70,8 @@ static oasis_status check(const oasis_train_options *o, oasis_message *message)
         (o->spectrum > 0 && (o->spectrum_block > o->width || o->spectrum_block > o->height)))
         return oas_fail(message, OASIS_E_ARGUMENT, "spectrum-block %d is no power of two that fits %dx%d", o->spectrum_block,
                         o->width, o->height);
+    if (o->encoder_features > 0 && o->stage != OASIS_STAGE_ONE_STEP)
+        return oas_fail(message, OASIS_E_ARGUMENT, "'encoder-features' is for the stage one-step; say 0 in other stages");
     if (o->adversarial > 0 && o->stage != OASIS_STAGE_ONE_STEP)
         return oas_fail(message, OASIS_E_ARGUMENT, "'adversarial' is for the stage one-step; say 0 in other stages");
     return OASIS_OK;
@@ -174,6 +176,7 @@ static oasis_status open_all(oasis_trainer *t, oasis_message *message)
     t->objective.options = &t->options;
     OAS_TRY(oas_train_model(&t->objective, message));
     OAS_TRY(oas_weights_new(&t->weights, &t->objective.model->parameters, &t->options, oas_is_trained, message));
+    OAS_TRY(oas_perceptual_new(&t->objective, message));
     if (t->options.adversarial > 0) {
         t->objective.adversary = &t->adversary;
         OAS_TRY(oas_adversary_new(&t->adversary, &t->options, message));
@@ -213,6 +216,7 @@ void oasis_trainer_close(oasis_trainer **out)
     oasis_model_close(&t->objective.model);
     oas_weights_free(&t->weights);
     oas_adversary_free(&t->adversary);
+    oas_perceptual_free(&t->objective.perceptual);
     oas_graph_close(&t->graph);
     oas_device_free(&t->device);
     oas_free(t->batch);
