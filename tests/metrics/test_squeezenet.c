@@ -1,5 +1,6 @@
 /* SqueezeNet with made-up weights against its definition pixel by pixel; files that are not what they say. */
 #include "metrics/clips.h"
+#include "metrics/perceptual_file.h"
 #include "metrics/squeezenet.h"
 
 #include <oasis/metrics.h>
@@ -259,6 +260,30 @@ static void test_network(void **unused)
     oasis_frame_free(&picture);
 }
 
+/* The same distance on the graph, as training takes it. */
+static double on_graph(const oasis_frame *a, const oasis_frame *b)
+{
+    judge_file f;
+    oasis_message why = {""};
+    graph g = {.backend = OAS_REF, .compute = OAS_F32};
+    if (oas_judge_open(&f, OAS_JUDGE_FEATURES, param_path, &why) < 0)
+        fail_msg("%s", why.text);
+    assert_true(oas_arena_new(&g.memory, 32 << 20));
+    tensor *x[2];
+    for (int k = 0; k < 2; k++) {
+        x[k] = oas_tensor(&g, OAS_F32, OAS_SHAPE5(1, 1, H, W, 3));
+        for (int i = 0; i < H * W * 3; i++)
+            ((float *)x[k]->data)[i] = 2 * (k ? b : a)->rgb[i] - 1;
+    }
+    const tensor *d = oas_judge(&g, &f.judge, x[0], x[1], 1);
+    if (!d)
+        fail_msg("%s", g.message.text);
+    double value = (double)*(const float *)d->data;
+    oas_arena_free(&g.memory);
+    oas_judge_close(&f);
+    return value;
+}
+
 static void test_metric(void **unused)
 {
     (void)unused;
@@ -279,6 +304,8 @@ static void test_metric(void **unused)
         oasis_metrics_result(m, 0, &r);
         values[i] = r.last;
     }
+    assert_true(fabs(on_graph(&b, &a) - values[1]) < TOLERANCE * values[1]);
+    assert_true(fabs(on_graph(&c, &a) - values[2]) < TOLERANCE * values[2]);
     assert_true(values[0] < 1e-12 && values[1] > 1e-6 && values[2] > 2 * values[1] && values[2] < 2);
     assert_string_equal(r.note, "not LPIPS");
     oasis_metrics_close(&m);
