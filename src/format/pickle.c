@@ -263,13 +263,14 @@ static oasis_status recall(machine *m, uint64_t slot)
     return push(m, m->memo[slot]);
 }
 
-/* BINPERSID: ("storage", type, key, location, number of values). */
+/* BINPERSID: ("storage", type, key, location, number of values), before PyTorch 1.6 with None for "no view" behind it. */
 static oasis_status storage(machine *m)
 {
     uint32_t index, made;
     OAS_TRY(pop(m, &index));
     const pickle_node *t = node_of(m, index), *n = m->out->node;
-    if (t->kind != OAS_PICKLE_TUPLE || t->count != 5)
+    bool no_view = t->kind == OAS_PICKLE_TUPLE && t->count == 6 && n[t->item[5]].kind == OAS_PICKLE_NONE;
+    if (t->kind != OAS_PICKLE_TUPLE || (t->count != 5 && !no_view))
         return damaged(m, "a reference that is no tuple of five");
     const pickle_node *tag = &n[t->item[0]], *type = &n[t->item[1]], *key = &n[t->item[2]], *count = &n[t->item[4]];
     if (tag->kind != OAS_PICKLE_TEXT || tag->length != 7 || memcmp(tag->text, "storage", 7) != 0)
@@ -309,6 +310,22 @@ static oasis_status rebuild_tensor(machine *m, const pickle_node *args)
     return push(m, index);
 }
 
+/* OrderedDict(), filled afterwards, or OrderedDict([[key, value], ...]) as Python 2 writes it. */
+static oasis_status ordered_dictionary(machine *m, const pickle_node *args)
+{
+    uint32_t index, list = args->count > 0 ? args->item[0] : NO_NODE;
+    if (args->count > 1 || (args->count == 1 && node_of(m, list)->kind != OAS_PICKLE_LIST))
+        return damaged(m, "an ordered dictionary made from something else than a list of pairs");
+    OAS_TRY(make(m, OAS_PICKLE_DICT, &index));
+    for (uint32_t i = 0; list != NO_NODE && i < node_of(m, list)->count; i++) {
+        const pickle_node *pair = node_of(m, node_of(m, list)->item[i]);
+        if ((pair->kind != OAS_PICKLE_LIST && pair->kind != OAS_PICKLE_TUPLE) || pair->count != 2)
+            return damaged(m, "a pair of an ordered dictionary that is none");
+        OAS_TRY(add_items(m, index, pair->item, 2));
+    }
+    return push(m, index);
+}
+
 /* REDUCE: Python would call; here each of the three names has a meaning of its own. */
 static oasis_status reduce(machine *m)
 {
@@ -326,11 +343,7 @@ static oasis_status reduce(machine *m)
         if (args->count < 1 || node_of(m, args->item[0])->kind != OAS_PICKLE_TENSOR)
             return damaged(m, "a parameter made from something else than a tensor");
         return push(m, args->item[0]);
-    default: /* OrderedDict() or OrderedDict([]), filled afterwards */
-        if (args->count > 1 || (args->count == 1 && node_of(m, args->item[0])->kind != OAS_PICKLE_LIST) ||
-            (args->count == 1 && node_of(m, args->item[0])->count != 0))
-            return damaged(m, "an ordered dictionary made from values, expected an empty one");
-        return push_new(m, OAS_PICKLE_DICT, 0);
+    default: return ordered_dictionary(m, args);
     }
 }
 
@@ -431,6 +444,7 @@ static oasis_status step(machine *m, unsigned instruction)
     case 0x88: return push_new(m, OAS_PICKLE_TRUTH, 1);
     case 0x89: return push_new(m, OAS_PICKLE_TRUTH, 0);
     case 'N': return push_new(m, OAS_PICKLE_NONE, 0);
+    case 'U': return push_text(m, oas_cursor_number(c, 1));
     case 'X': return push_text(m, oas_cursor_number(c, 4));
     case 0x8c: return push_text(m, oas_cursor_number(c, 1));
     case 0x8d: return push_text(m, oas_cursor_number(c, 8));
@@ -484,6 +498,7 @@ oasis_status oas_pickle_read(pickle *p, const unsigned char *data, size_t size, 
         return oas_fail(message, OASIS_E_FORMAT, "%s: %zu bytes, expected at most %d", where, size,
                         OAS_PICKLE_MAX_BYTES);
     oasis_status status = run(&m);
+    p->used = m.c.at;
     oas_free(m.stack);
     oas_free(m.memo);
     oas_free(m.mark);

@@ -46,6 +46,7 @@ typedef struct pickle {
     pickle_node *node;
     uint32_t nodes, node_room;
     uint32_t root; /* what the pickle stands for */
+    size_t used;   /* its bytes: others may follow */
 } pickle;
 
 /*

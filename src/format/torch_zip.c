@@ -1,20 +1,31 @@
 /*
- * PyTorch's .pth, .pt and .bin files since version 1.6: a zip archive with a pickle that describes tensors, and an
- * entry of plain bytes for each storage.  The older form, a bare pickle, is refused by name.
+ * PyTorch's .pth, .pt and .bin files.  Since version 1.6: a zip archive with a pickle that describes tensors, and an
+ * entry of plain bytes for each storage.
  *
  *     NAME/data.pkl    -> names, types, sizes, strides, which storage
  *     NAME/data/KEY    -> the bytes of storage KEY
  *     NAME/byteorder   -> "little", where present
+ *
+ * Before: five pickles (a magic number, a version, the machine, the tensors, the keys of storages), then for each of these
+ * keys the number of its values and their bytes.  A pickle that is neither is refused.
  */
+#include "format/cursor.h"
 #include "format/pickle.h"
 #include "format/weight_file_build.h"
 #include "format/zip.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char pickle_name[] = "/data.pkl";
+
+/* A storage of the old form. */
+typedef struct old_storage {
+    const pickle_node *node; /* one of those that refer to it */
+    const unsigned char *data;
+} old_storage;
 
 /* The archive being read. */
 typedef struct archive {
@@ -25,6 +36,8 @@ typedef struct archive {
     size_t root_length;
     pickle pickle;
     char where[400]; /* "FILE: NAME/data.pkl" */
+    old_storage *old; /* of the old form, by their keys; NULL: look into the zip archive */
+    size_t olds;
     size_t copied;   /* bytes of tensors that do not lie in the file in order */
     oasis_message *message;
 } archive;
@@ -48,20 +61,44 @@ static oasis_status read_sizes(const archive *a, const stored *t, const pickle_n
     return OASIS_OK;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    const pickle_node *x = ((const old_storage *)a)->node, *y = ((const old_storage *)b)->node;
+    int order = memcmp(x->text, y->text, x->length < y->length ? x->length : y->length);
+    return order ? order : (x->length > y->length) - (x->length < y->length);
+}
+
+/* The storage of the old form with the key of that node, or NULL. */
+static old_storage *find_old(const archive *a, const pickle_node *key)
+{
+    const old_storage wanted = {.node = key};
+    return a->olds ? bsearch(&wanted, a->old, a->olds, sizeof wanted, by_key) : NULL;
+}
+
 /* The bytes of a storage, which must be there in full. */
-static oasis_status find_storage(const archive *a, const stored *t, const pickle_node *s, const zip_entry **found)
+static oasis_status find_storage(const archive *a, const stored *t, const pickle_node *s, const unsigned char **data)
 {
     char name[2 * OAS_ZIP_MAX_NAME];
     size_t bytes;
+    if (a->old) {
+        const old_storage *old = find_old(a, s);
+        *data = old ? old->data : NULL;
+        if (!old || !old->data || old->node->dtype != s->dtype || old->node->number != s->number)
+            return oas_fail(a->message, OASIS_E_FORMAT, "%s: tensor %s: its storage %.*s of %" PRId64
+                            " values of %s is not in the file", a->where, t->name,
+                            (int)(s->length < 100 ? s->length : 100), s->text, s->number, oas_stored_dtype_name(s->dtype));
+        return OASIS_OK;
+    }
     int n = snprintf(name, sizeof name, "%sdata/%.*s", a->root, (int)(s->length < 100 ? s->length : 100), s->text);
-    *found = oas_zip_find(&a->zip, name, (size_t)n);
-    if (!*found)
+    const zip_entry *found = oas_zip_find(&a->zip, name, (size_t)n);
+    if (!found)
         return oas_fail(a->message, OASIS_E_FORMAT, "%s: tensor %s: its storage %s is not in the archive", a->where,
                         t->name, name);
-    if (oas_mul_overflows((size_t)s->number, oas_stored_block_bytes(s->dtype), &bytes) || bytes != (*found)->size)
+    if (oas_mul_overflows((size_t)s->number, oas_stored_block_bytes(s->dtype), &bytes) || bytes != found->size)
         return oas_fail(a->message, OASIS_E_FORMAT,
                         "%s: tensor %s: its storage %s has %zu bytes, expected %" PRId64 " values of %s", a->where,
-                        t->name, name, (*found)->size, s->number, oas_stored_dtype_name(s->dtype));
+                        t->name, name, found->size, s->number, oas_stored_dtype_name(s->dtype));
+    *data = found->data;
     return OASIS_OK;
 }
 
@@ -127,7 +164,7 @@ static oasis_status read_tensor(archive *a, const pickle_node *n, stored *t)
     const pickle_node *s = &a->pickle.node[n->item[0]], *sizes = &a->pickle.node[n->item[1]];
     const pickle_node *strides = &a->pickle.node[n->item[2]];
     int64_t stride[OAS_STORED_MAX_RANK] = {0}, values;
-    const zip_entry *entry;
+    const unsigned char *data = NULL;
     size_t last, end;
     t->dtype = s->dtype;
     t->rank = (int)sizes->count;
@@ -136,7 +173,7 @@ static oasis_status read_tensor(archive *a, const pickle_node *n, stored *t)
     if (sizes->count != strides->count)
         return oas_fail(a->message, OASIS_E_FORMAT, "%s: tensor %s: %u sizes, but %u strides", a->where, t->name,
                         sizes->count, strides->count);
-    OAS_TRY(find_storage(a, t, s, &entry));
+    OAS_TRY(find_storage(a, t, s, &data));
     if (!oas_stored_extent(t, &values, &t->bytes))
         return oas_fail(a->message, OASIS_E_FORMAT, "%s: tensor %s: sizes %s have more values than can be counted",
                         a->where, t->name, oas_stored_shape(t->rank, t->size).text);
@@ -148,7 +185,7 @@ static oasis_status read_tensor(archive *a, const pickle_node *n, stored *t)
                         " values",
                         a->where, t->name, oas_stored_shape(t->rank, t->size).text,
                         oas_stored_shape(t->rank, stride).text, n->number, s->number);
-    const unsigned char *first = entry->data + (size_t)n->number * oas_stored_block_bytes(t->dtype);
+    const unsigned char *first = data + (size_t)n->number * oas_stored_block_bytes(t->dtype);
     if (!in_order(t, stride))
         return copy_strided(a, t, stride, first);
     t->data = first;
@@ -268,12 +305,117 @@ static oasis_status read_archive(archive *a)
     return status;
 }
 
+/* ---- before version 1.6 ---------------------------------------------------------------------------------------------- */
+
+static const unsigned char old_magic[] = {0x80, 2,    0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46,
+                                          0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+
+static bool is_old(const weight_source *file)
+{
+    return file->size >= sizeof old_magic && memcmp(file->data, old_magic, sizeof old_magic) == 0;
+}
+
+/* All storages that tensors refer to, sorted by their keys, each once. */
+static oasis_status list_old_storages(archive *a)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < a->pickle.nodes; i++)
+        count += a->pickle.node[i].kind == OAS_PICKLE_STORAGE;
+    a->old = oas_alloc(count + 1, sizeof *a->old);
+    if (!a->old)
+        return oas_fail_memory(a->message, count * sizeof *a->old, "a list of storages");
+    for (uint32_t i = 0, n = 0; i < a->pickle.nodes; i++)
+        if (a->pickle.node[i].kind == OAS_PICKLE_STORAGE)
+            a->old[n++].node = &a->pickle.node[i];
+    qsort(a->old, count, sizeof *a->old, by_key);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || by_key(&a->old[i], &a->old[a->olds - 1]) != 0)
+            a->old[a->olds++] = a->old[i];
+    return OASIS_OK;
+}
+
+/* The values of each key, in the order of the list. */
+static oasis_status place_old_storages(archive *a, const pickle *keys, cursor *c)
+{
+    const pickle_node *list = &keys->node[keys->root];
+    if (list->kind != OAS_PICKLE_LIST)
+        return oas_fail(a->message, OASIS_E_FORMAT, "%s: the fifth pickle is no list of storages", a->where);
+    for (uint32_t i = 0; i < list->count; i++) {
+        const pickle_node *key = &keys->node[list->item[i]];
+        old_storage *s = key->kind == OAS_PICKLE_TEXT ? find_old(a, key) : NULL;
+        if (!s || s->data)
+            return oas_fail(a->message, OASIS_E_FORMAT, "%s: entry %u of the list of storages is %s", a->where, i,
+                            s ? "there twice" : "no storage of a tensor");
+        size_t bytes;
+        uint64_t values = oas_cursor_number(c, 8);
+        if (oas_mul_overflows((size_t)s->node->number, oas_stored_block_bytes(s->node->dtype), &bytes) ||
+            values != (uint64_t)s->node->number || !(s->data = oas_cursor_take(c, bytes)))
+            return oas_fail(a->message, OASIS_E_FORMAT,
+                            "%s: storage %.*s begins with %" PRIu64 " values and %zu bytes follow, expected %" PRId64
+                            " values of %s", a->where, (int)(key->length < 100 ? key->length : 100), key->text, values,
+                            oas_cursor_left(c), s->node->number, oas_stored_dtype_name(s->node->dtype));
+    }
+    return OASIS_OK;
+}
+
+/* The next pickle of the file. */
+static oasis_status next_pickle(archive *a, cursor *c, pickle *p)
+{
+    oas_pickle_free(p);
+    size_t left = oas_cursor_left(c);
+    oasis_status s = oas_pickle_read(p, c->data + c->at, left < OAS_PICKLE_MAX_BYTES ? left : OAS_PICKLE_MAX_BYTES, a->where,
+                                     a->message);
+    oas_cursor_take(c, p->used);
+    return s;
+}
+
+static oasis_status read_old_pickles(archive *a, pickle *other)
+{
+    cursor c = {.data = a->file->data, .size = a->file->size, .at = sizeof old_magic};
+    OAS_TRY(next_pickle(a, &c, other));
+    if (other->node[other->root].kind != OAS_PICKLE_NUMBER || other->node[other->root].number != 1001)
+        return oas_fail(a->message, OASIS_E_UNSUPPORTED, "%s: a version other than 1001 of PyTorch's old format", a->where);
+    OAS_TRY(next_pickle(a, &c, other));
+    const pickle_node *little = oas_pickle_get(other, &other->node[other->root], "little_endian");
+    if (other->node[other->root].kind != OAS_PICKLE_DICT || !little || little->number != 1)
+        return oas_fail(a->message, OASIS_E_UNSUPPORTED, "%s: not written by a little-endian machine", a->where);
+    OAS_TRY(next_pickle(a, &c, &a->pickle));
+    OAS_TRY(next_pickle(a, &c, other));
+    OAS_TRY(list_old_storages(a));
+    OAS_TRY(place_old_storages(a, other, &c));
+    return read_tensors(a);
+}
+
+static oasis_status read_old_file(weight_file *w, const weight_source *file, oasis_message *message)
+{
+    if (!is_old(file))
+        return oas_fail(message, OASIS_E_FORMAT, "%s: does not begin with the number of PyTorch's old format", file->path);
+    archive *a = oas_alloc(1, sizeof *a);
+    if (!a)
+        return oas_fail_memory(message, sizeof *a, "an archive");
+    a->w = w;
+    a->file = file;
+    a->message = message;
+    snprintf(a->where, sizeof a->where, "%.250s", file->path);
+    pickle other = {.nodes = 0};
+    oasis_status status = read_old_pickles(a, &other);
+    oas_pickle_free(&other);
+    oas_pickle_free(&a->pickle);
+    oas_free(a->old);
+    oas_free(a);
+    return status;
+}
+
+const weight_reader oas_read_torch_old = {.name = "PyTorch before 1.6", .probe = is_old, .read = read_old_file};
+
+/* ---- since then ------------------------------------------------------------------------------------------------------ */
+
 static bool is_zip(const weight_source *file)
 {
     return file->size >= 4 && memcmp(file->data, "PK\3\4", 4) == 0;
 }
 
-/* A pickle begins with its protocol; that of the old format goes on with a number, its magic. */
+/* A pickle begins with its protocol. */
 static bool is_pickle(const weight_source *file)
 {
     return file->size >= 2 && file->data[0] == 0x80 && file->data[1] >= 2 && file->data[1] <= 5;
@@ -286,13 +428,6 @@ static bool probe(const weight_source *file)
 
 static oasis_status read_file(weight_file *w, const weight_source *file, oasis_message *message)
 {
-    static const unsigned char magic[] = {0x80, 2,    0x8a, 10,   0x6c, 0xfc, 0x9c,
-                                          0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
-    if (file->size >= sizeof magic && memcmp(file->data, magic, sizeof magic) == 0)
-        return oas_fail(message, OASIS_E_UNSUPPORTED,
-                        "%s: PyTorch's format before version 1.6: load it with PyTorch and save it again, best as "
-                        "safetensors",
-                        file->path);
     if (is_pickle(file))
         return oas_fail(message, OASIS_E_UNSUPPORTED,
                         "%s: a bare pickle, which could run any program: nothing of it was read", file->path);

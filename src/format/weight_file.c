@@ -35,7 +35,7 @@ struct weight_file {
     family *parts; /* files that are closed with this one */
 };
 
-static const weight_reader *const readers[] = {&oas_read_safetensors, &oas_read_torch_zip, &oas_read_gguf,
+static const weight_reader *const readers[] = {&oas_read_safetensors, &oas_read_torch_old, &oas_read_torch_zip, &oas_read_gguf,
                                                &oas_read_shards};
 
 /* ---- building ---------------------------------------------------------------------------------------------------- */

@@ -33,7 +33,8 @@ void oas_weight_file_close(weight_file **w);
 
 const char *oas_weight_file_path(const weight_file *w);
 const char *
-oas_weight_file_format(const weight_file *w); /* "safetensors", "safetensors, sharded", "PyTorch zip", "GGUF" */
+oas_weight_file_format(const weight_file *w); /* "safetensors", "safetensors, sharded", "PyTorch zip",
+                                                            "PyTorch before 1.6", "GGUF" */
 
 /* The files that an index names, from 0 on; NULL beyond the last, and for a file that is no index. */
 const weight_file *oas_weight_file_part(const weight_file *w, size_t index);

@@ -25,7 +25,7 @@ typedef struct weight_reader {
     oasis_status (*read)(weight_file *w, const weight_source *file, oasis_message *message);
 } weight_reader;
 
-extern const weight_reader oas_read_safetensors, oas_read_torch_zip, oas_read_gguf, oas_read_shards;
+extern const weight_reader oas_read_safetensors, oas_read_torch_zip, oas_read_torch_old, oas_read_gguf, oas_read_shards;
 
 /* An empty handle. */
 oasis_status oas_weight_file_new(weight_file **w, const char *path, const char *format, oasis_message *message);

@@ -167,7 +167,8 @@ static void refuses_ends(void **state)
 
     bytes old = {0};
     bytes_text(&old, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.");
-    expect_refused(&oas_read_torch_zip, "before 1.6", &old, OASIS_E_UNSUPPORTED, "before version 1.6");
+    expect_refused(&oas_read_torch_zip, "before 1.6", &old, OASIS_E_UNSUPPORTED, "a bare pickle");
+    expect_refused(&oas_read_torch_old, "only the magic", &old, OASIS_E_FORMAT, "ends without");
     old.data[5] = 0;
     expect_refused(&oas_read_torch_zip, "bare pickle", &old, OASIS_E_UNSUPPORTED, "a bare pickle");
     old.data[0] = 'x';
@@ -259,7 +260,11 @@ static void refuses_instructions(void **state)
         {"OrderedDict of a text",
          CODE("\x80\x02"
               "ccollections\nOrderedDict\nX\1\0\0\0a\x85R."),
-         "expected an empty one", OASIS_E_FORMAT},
+         "dictionary made from something else", OASIS_E_FORMAT},
+        {"OrderedDict of one value",
+         CODE("\x80\x02"
+              "ccollections\nOrderedDict\n](]Nae\x85R."),
+         "a pair of an ordered dictionary", OASIS_E_FORMAT},
         {"BUILD on a list", CODE("\x80\x02]}b."), "sets attributes of something else", OASIS_E_FORMAT},
         {"SETITEM on a list", CODE("\x80\x02]NNs."), "sets an item of something else", OASIS_E_FORMAT},
         {"SETITEMS on a list", CODE("\x80\x02](NNu."), "sets items of something else", OASIS_E_FORMAT},
