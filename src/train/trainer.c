@@ -389,7 +389,7 @@ static oasis_status update(oasis_trainer *t, oasis_train_report *r)
 /* The middle frame of the shown clips, before and after. */
 static oasis_status show(oasis_trainer *t)
 {
-    shown pictures[SHOWN_CLIPS] = {{NULL}};
+    shown pictures[SHOWN_CLIPS] = {{.low = NULL}};
     const oasis_train_options *o = &t->options;
     size_t frame = (size_t)o->width * (size_t)o->height * 3, before = o->middle > 0 ? OAS_FRAMES_BEFORE : 0;
     float *results = oas_alloc(SHOWN_CLIPS * frame, sizeof *results);

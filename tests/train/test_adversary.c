@@ -174,7 +174,7 @@ static void test_norm(void **state)
     (void)state;
     static const double TOLERANCE = 0.03; /* of 50 iterations from a random beginning */
     oasis_train_options o = adversarial_options(NULL, 0);
-    adversary a = {.net = {{{NULL}}}};
+    adversary a = {.parameters = {.items = NULL}};
     oasis_message why = {""};
     if (oas_adversary_new(&a, &o, &why) < 0)
         fail_msg("%s", why.text);
