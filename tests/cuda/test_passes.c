@@ -126,7 +126,7 @@ static float *on(const array *a)
     return a->on.data;
 }
 
-#define CALL(function, ...) assert_int_equal(oas_cuda_passes.function(f.c, __VA_ARGS__), OASIS_OK)
+#define CALL(function, ...) assert_int_equal(f.c->tables.passes->function(f.c, __VA_ARGS__), OASIS_OK)
 
 /* Calls test(rows, columns, type, offset) for all that is worth trying. */
 static void for_sizes(void (*test)(int64_t rows, int64_t columns, int dtype, int offset))
@@ -204,7 +204,7 @@ static void test_simple(void **state)
 static void sums(int64_t rows, int64_t columns, int dtype, int offset)
 {
     array *x = make(rows * columns, dtype, offset, 1), *sum = make(columns, 0, offset, 1);
-    void *partial = oas_cuda_alloc(f.c, oas_cuda_passes.column_sum_bytes(f.c, rows, columns));
+    void *partial = oas_cuda_alloc(f.c, f.c->tables.passes->column_sum_bytes(f.c, rows, columns));
     float *total = malloc((size_t)columns * sizeof *total);
     for (int64_t k = 0; k < columns; k++) {
         double s = (double)sum->v[k];
@@ -309,7 +309,7 @@ static void test_gradient_checks(void **state)
     for (int way = 0; way < 8; way++) {
         int64_t n = sizes[way / 2];
         array *x = make(n, 0, way % 2, 1);
-        void *partial = oas_cuda_alloc(f.c, oas_cuda_passes.sum_squares_bytes(f.c, n));
+        void *partial = oas_cuda_alloc(f.c, f.c->tables.passes->sum_squares_bytes(f.c, n));
         double *result = oas_cuda_alloc(f.c, sizeof *result), got, sum = 0;
         int32_t *bad = oas_cuda_alloc(f.c, sizeof *bad), count = 0;
         for (int64_t i = 0; i < n; i++)
