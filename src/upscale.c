@@ -20,6 +20,7 @@
 #include "upscale.h"
 
 #include "cpu/peak.h"
+#include "cuda/passes.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -36,6 +37,7 @@ struct oasis_upscaler {
     upscale_sizes sizes;
     upscale_memory planned;
     upscale_work work; /* per output frame */
+    int64_t memory_limit; /* at opening */
     double peak;       /* FLOP/s measured by oasis_upscaler_calibrate, or 0 */
     device *device;
     graph graph, exact; /* exact: fp32, for windows that were not finite; without an arena until then */
@@ -58,14 +60,16 @@ struct oasis_upscaler {
     int64_t final;         /* latents whose z_high will not change */
     int64_t decoded;       /* latents decoded */
     int64_t first_held;    /* the shot's index of the first latent held in c and z */
-    float *c, *z, *window; /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
+    tensor c, z, window; /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
+    packed *blends;      /* weights of windows in space */
     int held_most;
     decoder_state *states; /* one per tile, and behind them that of the whole frame */
 
     /* Finished frames. */
     oasis_frame ready[OAS_LATENT_FRAMES];
     int ready_first, ready_count;
-    float *correction; /* scratch of the colour correction */
+    float *before, *correction; /* the enlarged input of a frame and scratch, for colour correction and strength */
+    device_name device_name;
     oasis_statistics statistics;
     double seconds_resize, seconds_finish;
 };
@@ -91,36 +95,51 @@ static oasis_status open_image_parts(oasis_upscaler *u, oasis_message *message)
     size_t scratch = oas_color_fix_scratch(u->options.color_fix, s->out_width, s->out_height, u->device->pool);
     if (scratch > 0 && !(u->correction = oas_alloc(scratch, sizeof(float))))
         return oas_fail_memory(message, scratch * sizeof(float), "the colour correction");
+    size_t frame = (size_t)s->out_width * (size_t)s->out_height * 3;
+    bool looks_back = u->options.color_fix != OASIS_COLOR_FIX_NONE || u->options.strength < 1;
+    if (looks_back && !(u->before = oas_alloc_unset(frame, sizeof(float))))
+        return oas_fail_memory(message, frame * sizeof(float), "a frame");
     return OASIS_OK;
+}
+
+/* Storage for latents where the graph computes, zeroed. */
+static bool open_latents(oasis_upscaler *u, tensor *t, int latents, int channels)
+{
+    const upscale_sizes *s = &u->sizes;
+    t->dtype = OAS_F32;
+    t->shape = OAS_SHAPE5(1, latents, s->grid_height, s->grid_width, channels);
+    return oas_graph_own(&u->graph, t) && oas_graph_zero(&u->graph, t->data, oas_bytes(t)) == OASIS_OK;
 }
 
 static oasis_status open_buffers(oasis_upscaler *u, oasis_message *message)
 {
     const upscale_sizes *s = &u->sizes;
     const model_config *c = &u->model->file.config;
-    size_t cells = (size_t)s->grid_width * (size_t)s->grid_height;
     u->held_most = 2 * s->window_latents;
     u->queue_size = (u->held_most + 2) * OAS_LATENT_FRAMES;
     u->queue = oas_alloc((size_t)u->queue_size, sizeof *u->queue);
-    u->c = oas_alloc(cells * (size_t)u->held_most, (size_t)c->in_dim * sizeof(float));
-    u->z = oas_alloc(cells * (size_t)u->held_most, (size_t)c->latent_channels * sizeof(float));
-    u->window = oas_alloc(cells * (size_t)s->window_latents, (size_t)c->latent_channels * sizeof(float));
+    bool latents = open_latents(u, &u->c, u->held_most, c->in_dim) &&
+                   open_latents(u, &u->z, u->held_most, c->latent_channels) &&
+                   open_latents(u, &u->window, s->window_latents, c->latent_channels);
+    u->blends = oas_packed_new();
     u->states = oas_alloc((size_t)(s->tile_rows * s->tile_columns) + 1, sizeof *u->states);
-    if (!u->queue || !u->c || !u->z || !u->window || !u->states)
+    if (!u->queue || !latents || !u->blends || !u->states)
         return oas_fail_memory(message, u->planned.grids, "the latents");
-    if (!oas_arena_new(&u->graph.memory, u->planned.arena))
+    if (!oas_graph_open(&u->graph, u->planned.arena))
         return oas_fail_memory(message, u->planned.arena, "the network's activations");
     return OASIS_OK;
 }
 
 static oasis_status open_upscaler(oasis_upscaler *u, int width, int height, oasis_message *message)
 {
-    OAS_TRY(oas_device_new(&u->device, u->options.threads, message));
+    OAS_TRY(oas_device_open(&u->device, u->options.device, u->options.threads, message));
+    u->device_name = oas_device_name(u->device);
+    u->options.device = u->device_name.text;
+    int64_t limit = oas_device_limit(u->device, &u->options);
     OAS_TRY(oas_upscale_plan(&u->sizes, &u->planned, &u->work, u->model, u->device, &u->options, width, height, message));
-    u->graph = (graph){.device = u->device,
-                       .backend = u->device->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU,
-                       .compute = u->sizes.compute,
-                       .cancel = &u->cancelled};
+    u->memory_limit = limit;
+    u->graph = oas_device_graph(u->device, u->sizes.compute);
+    u->graph.cancel = &u->cancelled;
     OAS_TRY(open_image_parts(u, message));
     return open_buffers(u, message);
 }
@@ -159,12 +178,14 @@ void oasis_upscaler_close(oasis_upscaler **out)
         oas_state_free(&u->states[i]);
     oas_free(u->states);
     oas_free(u->queue);
-    oas_free(u->c);
-    oas_free(u->z);
-    oas_free(u->window);
+    oas_tensor_disown(&u->c);
+    oas_tensor_disown(&u->z);
+    oas_tensor_disown(&u->window);
+    oas_packed_free(&u->blends);
+    oas_free(u->before);
     oas_free(u->correction);
-    oas_arena_free(&u->graph.memory);
-    oas_arena_free(&u->exact.memory);
+    oas_graph_close(&u->graph);
+    oas_graph_close(&u->exact);
     oas_resizer_free(&u->resizer);
     oas_resizer_free(&u->alpha_resizer);
     oas_scene_free(&u->scenes);
@@ -220,6 +241,24 @@ static int64_t unprojected(const oasis_upscaler *u, bool *shot_ends)
 
 /* ---- project ------------------------------------------------------------------------------------------------------------ */
 
+/* Uploads a frame as it came and enlarges it there. */
+static void enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to)
+{
+    const upscale_sizes *s = &u->sizes;
+    graph *g = &u->graph;
+    size_t mark = oas_graph_mark(g);
+    tensor *small = oas_tensor(g, OAS_F32, OAS_SHAPE3(s->in_height, s->in_width, 3));
+    const cuda_resize how = {s->in_width, s->in_height, s->out_width, s->out_height, s->padded_width, s->padded_height,
+                             u->resize_spec.a, 2.f, -1.f};
+    if (!small || oas_graph_upload(g, small, from) < 0)
+        return;
+    oasis_status status = g->cuda->tables.passes->resize(g->cuda, (cuda_array){to, OAS_F32}, (cuda_array){small->data, OAS_F32},
+                                                         1, &how);
+    if (status < 0)
+        oas_graph_fail(g, status, "enlarging a frame on the GPU failed");
+    oas_graph_release(g, mark); /* the stream reads it before anything else is put there */
+}
+
 /*
  * Upscales `frames` frames of the queue from index `first` on; past `last` the last one is repeated.
  * Returns [1, frames, padded_height, padded_width, 3] in [-1, 1].
@@ -227,14 +266,26 @@ static int64_t unprojected(const oasis_upscaler *u, bool *shot_ends)
 static tensor *enlarged(oasis_upscaler *u, int64_t first, int64_t frames, int64_t last)
 {
     const upscale_sizes *s = &u->sizes;
-    tensor *pixels = oas_tensor(&u->graph, OAS_F32, OAS_SHAPE5(1, frames, s->padded_height, s->padded_width, 3));
+    graph *g = &u->graph;
+    tensor *pixels = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, s->padded_height, s->padded_width, 3));
     double start = oas_now();
     size_t each = (size_t)s->padded_height * (size_t)s->padded_width * 3;
+    bool there = g->cuda && u->resize_spec.filter == OAS_FILTER_BICUBIC;
+    float *host = g->cuda && !there ? oas_alloc_unset(each, sizeof *host) : NULL;
     for (int64_t i = 0; pixels && i < frames; i++) {
-        int64_t source = first + i < last ? first + i : last;
-        oas_resize(u->resizer, u->device->pool, queued(u, source)->frame.rgb, (float *)pixels->data + (size_t)i * each,
-                   2.f, -1.f);
+        const float *from = queued(u, first + i < last ? first + i : last)->frame.rgb;
+        if (there) {
+            enlarge_on_gpu(u, from, (float *)pixels->data + (size_t)i * each);
+        } else if (!g->cuda) {
+            oas_resize(u->resizer, u->device->pool, from, (float *)pixels->data + (size_t)i * each, 2.f, -1.f);
+        } else if (host) {
+            oas_resize(u->resizer, u->device->pool, from, host, 2.f, -1.f);
+            oas_graph_upload_part(g, pixels, (size_t)i * each * sizeof *host, host, each * sizeof *host);
+        } else {
+            oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: an enlarged frame");
+        }
     }
+    oas_free(host);
     u->seconds_resize += oas_now() - start;
     return pixels;
 }
@@ -244,27 +295,42 @@ static oasis_status graph_status(oasis_upscaler *u, const graph *g)
     return g->status < 0 ? oas_fail(&u->message, g->status, "%s", g->message.text) : OASIS_OK;
 }
 
-/* Where latent i of the shot lies in a held buffer of `channels`. */
-static float *held(const oasis_upscaler *u, float *buffer, int64_t latent, int channels)
+/* Values of a latent in a buffer. */
+static size_t latent_floats(const tensor *buffer)
 {
-    size_t cells = (size_t)u->sizes.grid_width * (size_t)u->sizes.grid_height;
-    return buffer + (size_t)(latent - u->first_held) * cells * (size_t)channels;
+    return (size_t)oas_count(&buffer->shape) / (size_t)buffer->shape.size[1];
+}
+
+/* Where latent i of the shot lies in a held buffer. */
+static float *held(const oasis_upscaler *u, const tensor *buffer, int64_t latent)
+{
+    return (float *)buffer->data + (size_t)(latent - u->first_held) * latent_floats(buffer);
+}
+
+/* One latent of a buffer as a tensor. */
+static tensor *latent_at(graph *g, const tensor *buffer, float *at)
+{
+    tensor *t = oas_tensor_header(g);
+    if (!t)
+        return NULL;
+    *t = *buffer;
+    t->shape.size[1] = 1;
+    t->data = at;
+    return t;
 }
 
 /* Drops held latents that neither a window nor the decoder will look at again, when room is needed. */
 static void make_room(oasis_upscaler *u)
 {
-    const model_config *config = &u->model->file.config;
+    graph *g = &u->graph;
     if (u->shot_latents - u->first_held < u->held_most)
         return;
     int64_t keep = u->shot_latents - u->sizes.window_latents; /* the last window may begin here */
     if (keep > u->decoded)
         keep = u->decoded;
-    size_t cells = (size_t)u->sizes.grid_width * (size_t)u->sizes.grid_height;
-    size_t count = (size_t)(u->shot_latents - keep) * cells;
-    memmove(u->c, held(u, u->c, keep, config->in_dim), count * (size_t)config->in_dim * sizeof(float));
-    memmove(u->z, held(u, u->z, keep, config->latent_channels),
-            count * (size_t)config->latent_channels * sizeof(float));
+    size_t count = (size_t)(u->shot_latents - keep) * sizeof(float);
+    oas_graph_copy(g, u->c.data, held(u, &u->c, keep), count * latent_floats(&u->c));
+    oas_graph_copy(g, u->z.data, held(u, &u->z, keep), count * latent_floats(&u->z));
     u->first_held = keep;
 }
 
@@ -273,11 +339,12 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
     bool start = u->shot_latents == 0;
     int64_t frames = start ? 1 : OAS_LATENT_FRAMES;
     int64_t here = given < frames ? given : frames;
-    make_room(u);
     oas_graph_reset(&u->graph);
+    make_room(u);
     tensor *c = oas_project(&u->graph, u->model, enlarged(u, u->projected, frames, u->projected + here - 1), start);
     OAS_TRY(graph_status(u, &u->graph));
-    memcpy(held(u, u->c, u->shot_latents, u->model->file.config.in_dim), c->data, oas_bytes(c));
+    oas_graph_copy(&u->graph, held(u, &u->c, u->shot_latents), c->data, oas_bytes(c));
+    OAS_TRY(graph_status(u, &u->graph));
     if (start)
         u->statistics.shots++;
     u->shot_latents++;
@@ -287,27 +354,44 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
 
 /* ---- restore ------------------------------------------------------------------------------------------------------------ */
 
-static bool all_finite(const float *values, int64_t n)
+static bool all_finite(graph *g, const tensor *z)
 {
+    int64_t n = oas_count(&z->shape);
+    float *copy = g->cuda ? oas_alloc_unset((size_t)n, sizeof *copy) : NULL;
+    if (g->cuda && (!copy || oas_graph_download(g, copy, z) < 0)) {
+        oas_free(copy);
+        return false;
+    }
+    const float *values = copy ? copy : z->data;
     /* A sum of differences is NaN as soon as one value is not finite; the loop has no branch. */
     float probe = 0;
     for (int64_t i = 0; i < n; i++)
         probe += values[i] - values[i];
+    oas_free(copy);
     return probe == 0.f;
+}
+
+/* Copies a window of one latent out of the grid, or back into it. */
+static void copy_window(graph *g, const upscale_sizes *s, float *grid, float *window, int64_t channels, int row, int column,
+                        bool back)
+{
+    size_t cell = (size_t)channels * sizeof(float), run = (size_t)s->columns.window * cell, step = (size_t)s->grid_width * cell;
+    float *at = grid + ((size_t)row * (size_t)s->grid_width + (size_t)column) * (size_t)channels;
+    if (back)
+        oas_graph_copy_rows(g, at, step, window, run, run, (size_t)s->rows.window);
+    else
+        oas_graph_copy_rows(g, window, run, at, step, run, (size_t)s->rows.window);
 }
 
 /* The values of one window of the grid: [1, latents, rows, columns, in_dim]. */
 static tensor *cut_out(oasis_upscaler *u, graph *g, int64_t first, int64_t latents, int row, int column)
 {
     const upscale_sizes *s = &u->sizes;
-    int channels = u->model->file.config.in_dim;
+    int64_t channels = oas_last(&u->c, 0);
     tensor *w = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, latents, s->rows.window, s->columns.window, channels));
-    size_t run = (size_t)s->columns.window * (size_t)channels;
-    for (int64_t i = 0; w && i < latents * s->rows.window; i++) {
-        const float *from = held(u, u->c, first + i / s->rows.window, channels) +
-                            ((size_t)(row + i % s->rows.window) * (size_t)s->grid_width + (size_t)column) * (size_t)channels;
-        memcpy((float *)w->data + (size_t)i * run, from, run * sizeof(float));
-    }
+    for (int64_t f = 0; w && f < latents; f++)
+        copy_window(g, s, held(u, &u->c, first + f), (float *)w->data + (size_t)f * latent_floats(w), channels, row, column,
+                    false);
     return w;
 }
 
@@ -322,8 +406,9 @@ static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents
         sizes.compute = OAS_F32;
         if (oas_upscale_measure(&sizes, &memory, &work, u->model, u->device, &u->message) < 0)
             return NULL;
-        *g = (graph){.device = u->device, .backend = u->graph.backend, .compute = OAS_F32, .cancel = &u->cancelled};
-        if (!oas_arena_new(&g->memory, memory.arena)) {
+        *g = oas_device_graph(u->device, OAS_F32);
+        g->cancel = &u->cancelled;
+        if (!oas_graph_open(g, memory.arena)) {
             oas_fail_memory(&u->message, memory.arena, "computing a window in fp32");
             return NULL;
         }
@@ -333,76 +418,109 @@ static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents
     return oas_restore(g, u->model, cut_out(u, g, first, latents, row, column));
 }
 
-/* Adds a window's z to the sum over windows, by its weight at every position. */
-static void add_window(oasis_upscaler *u, const tensor *z, int64_t latents, int row, int column)
+/* What tells one window's weights from another's, and what they are made from. */
+struct blend {
+    cut rows, columns;
+    int row, column, channels;
+};
+
+static oasis_status make_blend(void *arg, void *to)
 {
-    const upscale_sizes *s = &u->sizes;
-    int channels = u->model->file.config.latent_channels;
-    const float *from = z->data;
-    for (int64_t f = 0; f < latents; f++) {
-        for (int y = 0; y < s->rows.window; y++) {
-            int grid_y = oas_cut_start(&s->rows, row) + y, grid_x = oas_cut_start(&s->columns, column);
-            float down = oas_cut_weight(&s->rows, row, grid_y);
-            float *to = u->window + (((size_t)f * (size_t)s->grid_height + (size_t)grid_y) * (size_t)s->grid_width +
-                                     (size_t)grid_x) * (size_t)channels;
-            for (int x = 0; x < s->columns.window; x++) {
-                float weight = down * oas_cut_weight(&s->columns, column, grid_x + x);
-                for (int i = 0; i < channels; i++)
-                    *to++ += weight * *from++;
-            }
+    const struct blend *b = arg;
+    float *weight = to;
+    for (int y = 0; y < b->rows.window; y++) {
+        float down = oas_cut_weight(&b->rows, b->row, oas_cut_start(&b->rows, b->row) + y);
+        for (int x = 0; x < b->columns.window; x++) {
+            float both = down * oas_cut_weight(&b->columns, b->column, oas_cut_start(&b->columns, b->column) + x);
+            for (int i = 0; i < b->channels; i++)
+                *weight++ = both;
         }
     }
+    return OASIS_OK;
+}
+
+/* Adds a window's z to the sum over windows, by its weight at every position. */
+static void add_window(oasis_upscaler *u, graph *g, tensor *z, int64_t latents, int row, int column)
+{
+    const upscale_sizes *s = &u->sizes;
+    struct blend b = {s->rows, s->columns, row, column, u->model->file.config.latent_channels};
+    int64_t each = (int64_t)latent_floats(z), channels = oas_last(z, 0);
+    pack_key key = {"blend"};
+    memcpy(key.bytes + 8, &row, sizeof row);
+    memcpy(key.bytes + 12, &column, sizeof column);
+    tensor *weight = oas_graph_table(g, u->blends, &key, OAS_SHAPE2(1, each), make_blend, &b);
+    tensor *sum = oas_tensor(g, OAS_F32, z->shape);
+    int y = oas_cut_start(&s->rows, row), x = oas_cut_start(&s->columns, column);
+    for (int64_t f = 0; sum && f < latents; f++)
+        copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window), (float *)sum->data + f * each,
+                    channels, y, x, false);
+    const shape flat = OAS_SHAPE2(latents, each);
+    sum = oas_add_gated(g, oas_view(g, sum, flat), oas_view(g, z, flat), weight, 0);
+    for (int64_t f = 0; sum && f < latents; f++)
+        copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window), (float *)sum->data + f * each,
+                    channels, y, x, true);
 }
 
 static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t latents, int row, int column)
 {
     int y = oas_cut_start(&u->sizes.rows, row), x = oas_cut_start(&u->sizes.columns, column);
-    oas_graph_reset(&u->graph);
-    tensor *z = oas_restore(&u->graph, u->model, cut_out(u, &u->graph, first, latents, y, x));
-    OAS_TRY(graph_status(u, &u->graph));
+    graph *g = &u->graph;
+    oas_graph_reset(g);
+    tensor *z = oas_restore(g, u->model, cut_out(u, g, first, latents, y, x));
+    OAS_TRY(graph_status(u, g));
     u->statistics.windows++;
-    if (!all_finite(z->data, oas_count(&z->shape)) && u->graph.compute != OAS_F32) {
+    bool finite = all_finite(g, z);
+    OAS_TRY(graph_status(u, g));
+    if (!finite && g->compute != OAS_F32) {
         z = restore_exactly(u, first, latents, y, x);
         if (!z)
             return u->exact.status < 0 ? graph_status(u, &u->exact) : OASIS_E_MEMORY;
+        g = &u->exact;
+        finite = all_finite(g, z);
     }
-    if (!all_finite(z->data, oas_count(&z->shape)))
+    if (!finite)
         return oas_fail(&u->message, OASIS_E_MODEL,
                         "the network gives values that are not finite, in fp32 too, near frame %lld; the model or the "
                         "input is unusable", (long long)u->statistics.frames_out);
-    add_window(u, z, latents, row, column);
-    return OASIS_OK;
+    add_window(u, g, z, latents, row, column);
+    return graph_status(u, g);
 }
 
 /* Blends the window's sum into z: what is final stays, what waited is mixed, what is new is taken over. */
-static void blend_in_time(oasis_upscaler *u, int64_t first, int64_t latents)
+static oasis_status blend_in_time(oasis_upscaler *u, int64_t first, int64_t latents)
 {
-    int channels = u->model->file.config.latent_channels;
-    size_t each = (size_t)u->sizes.grid_width * (size_t)u->sizes.grid_height * (size_t)channels;
+    graph *g = &u->graph;
+    size_t each = latent_floats(&u->z);
     int64_t shared = u->restored - u->final;
+    oas_graph_reset(g);
     for (int64_t i = u->final > first ? u->final : first; i < first + latents; i++) {
-        const float *fresh = u->window + (size_t)(i - first) * each;
-        float *z = held(u, u->z, i, channels);
+        float *fresh = (float *)u->window.data + (size_t)(i - first) * each, *z = held(u, &u->z, i);
         if (i >= u->restored) {
-            memcpy(z, fresh, each * sizeof(float));
+            oas_graph_copy(g, z, fresh, each * sizeof(float));
             continue;
         }
         float later = (float)(i - u->final) / (float)shared;
-        for (size_t k = 0; k < each; k++)
-            z[k] = (1.f - later) * z[k] + later * fresh[k];
+        size_t mark = oas_graph_mark(g);
+        tensor *old = latent_at(g, &u->z, z), *change = oas_axpy(g, latent_at(g, &u->window, fresh), -1, old);
+        tensor *mixed = oas_axpy(g, old, later, change);
+        if (mixed)
+            oas_graph_copy(g, z, mixed->data, each * sizeof(float));
+        oas_graph_release(g, mark);
     }
+    return graph_status(u, g);
 }
 
 /* All windows in space over the latents first .. first+latents-1. */
 static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, bool last)
 {
     const upscale_sizes *s = &u->sizes;
-    size_t cells = (size_t)s->grid_width * (size_t)s->grid_height * (size_t)latents;
-    memset(u->window, 0, cells * (size_t)u->model->file.config.latent_channels * sizeof(float));
+    oas_graph_reset(&u->graph);
+    oas_graph_zero(&u->graph, u->window.data, oas_bytes(&u->window));
+    OAS_TRY(graph_status(u, &u->graph));
     for (int row = 0; row < s->rows.count; row++)
         for (int column = 0; column < s->columns.count; column++)
             OAS_TRY(restore_window(u, first, latents, row, column));
-    blend_in_time(u, first, latents);
+    OAS_TRY(blend_in_time(u, first, latents));
     u->restored = first + latents;
     u->final = last ? u->restored : u->restored - s->shared_latents;
     return OASIS_OK;
@@ -410,13 +528,13 @@ static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, b
 
 /* ---- decode and finish --------------------------------------------------------------------------------------------------- */
 
-/* Copies an area of pixels [1,T,H,W,3] out of (or, with `into`, its inner part back into) the whole. */
-static void copy_area(float *to, int to_width, int to_x, int to_y, const float *from, int from_width, int from_x,
-                      int from_y, int width, int height)
+/* Copies an area of cells of `cell` bytes from one picture to another. */
+static void copy_area(graph *g, void *to, int to_width, int to_x, int to_y, const void *from, int from_width, int from_x,
+                      int from_y, int width, int height, size_t cell)
 {
-    for (int y = 0; y < height; y++)
-        memcpy(to + ((size_t)(to_y + y) * (size_t)to_width + (size_t)to_x) * 3,
-               from + ((size_t)(from_y + y) * (size_t)from_width + (size_t)from_x) * 3, (size_t)width * 3 * sizeof(float));
+    oas_graph_copy_rows(g, (char *)to + ((size_t)to_y * (size_t)to_width + (size_t)to_x) * cell, (size_t)to_width * cell,
+                        (const char *)from + ((size_t)from_y * (size_t)from_width + (size_t)from_x) * cell,
+                        (size_t)from_width * cell, (size_t)width * cell, (size_t)height);
 }
 
 /* One tile of a frame: cuts out of x and pixels with their halo, decodes, writes the tile's part of `result`. */
@@ -434,26 +552,40 @@ static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixel
     tensor *piece = oas_tensor(g, x->dtype, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, channels));
     tensor *part = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, a.with_rows * P, a.with_columns * P, 3));
     OAS_TRY(graph_status(u, g));
-    for (int y = 0; y < a.with_rows; y++)
-        memcpy((char *)piece->data + (size_t)y * (size_t)a.with_columns * cell,
-               (const char *)x->data + ((size_t)(a.from_row + y) * (size_t)s->grid_width + (size_t)a.from_column) * cell,
-               (size_t)a.with_columns * cell);
+    copy_area(g, piece->data, a.with_columns, 0, 0, x->data, s->grid_width, a.from_column, a.from_row, a.with_columns,
+              a.with_rows, cell);
     for (int64_t f = 0; f < frames; f++)
-        copy_area((float *)part->data + (size_t)f * part_each, a.with_columns * P, 0, 0,
+        copy_area(g, (float *)part->data + (size_t)f * part_each, a.with_columns * P, 0, 0,
                   (const float *)pixels->data + (size_t)f * whole, s->padded_width, a.from_column * P, a.from_row * P,
-                  a.with_columns * P, a.with_rows * P);
+                  a.with_columns * P, a.with_rows * P, 3 * sizeof(float));
     tensor *out = oas_decode_tile(g, u->model, &u->states[tile], piece, part);
     OAS_TRY(graph_status(u, g));
     for (int64_t f = 0; f < frames; f++)
-        copy_area((float *)result->data + (size_t)f * whole, s->padded_width, a.column * P, a.row * P,
+        copy_area(g, (float *)result->data + (size_t)f * whole, s->padded_width, a.column * P, a.row * P,
                   (const float *)out->data + (size_t)f * part_each, a.with_columns * P, (a.column - a.from_column) * P,
-                  (a.row - a.from_row) * P, a.columns * P, a.rows * P);
-    return OASIS_OK;
+                  (a.row - a.from_row) * P, a.columns * P, a.rows * P, 3 * sizeof(float));
+    return graph_status(u, g);
 }
 
-/* [padded] in [-1,1] to the frame's size in [0,1]. */
-static void crop(const upscale_sizes *s, const float *from, float *to)
+/* [padded] in [-1,1], where the graph computes, to the frame's size in [0,1] on the host. */
+static void crop(oasis_upscaler *u, const float *from, float *to)
 {
+    const upscale_sizes *s = &u->sizes;
+    graph *g = &u->graph;
+    if (g->cuda) {
+        size_t mark = oas_graph_mark(g);
+        tensor *out = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->out_height, s->out_width, 3));
+        if (!out)
+            return;
+        oasis_status status = g->cuda->tables.passes->finish(
+            g->cuda, (cuda_array){out->data, OAS_F32}, (cuda_array){(void *)(uintptr_t)from, OAS_F32}, 1, s->padded_height,
+            s->padded_width, s->out_height, s->out_width);
+        if (status < 0)
+            oas_graph_fail(g, status, "finishing a frame on the GPU failed");
+        oas_graph_download(g, to, out);
+        oas_graph_release(g, mark);
+        return;
+    }
     for (int y = 0; y < s->out_height; y++) {
         const float *row = from + (size_t)y * (size_t)s->padded_width * 3;
         for (int i = 0; i < s->out_width * 3; i++)
@@ -487,11 +619,12 @@ static oasis_status finish(oasis_upscaler *u, const oasis_frame *source, const f
     out->pts = source->pts;
     out->duration = source->duration;
     out->opaque = source->opaque;
-    crop(s, decoded, out->rgb);
-    if (u->options.color_fix != OASIS_COLOR_FIX_NONE || u->options.strength < 1) {
-        float *before = oas_scratch(&u->graph, (size_t)s->out_width * (size_t)s->out_height * 3 * sizeof(float));
+    crop(u, decoded, out->rgb);
+    OAS_TRY(graph_status(u, &u->graph));
+    if (u->before) {
+        float *before = u->before;
+        crop(u, enlarged_input, before);
         OAS_TRY(graph_status(u, &u->graph));
-        crop(s, enlarged_input, before);
         if (u->options.color_fix != OASIS_COLOR_FIX_NONE)
             oas_color_fix(u->options.color_fix, u->device->pool, s->out_width, s->out_height, out->rgb, before,
                           u->correction);
@@ -511,14 +644,14 @@ static oasis_status decode(oasis_upscaler *u)
     int64_t frames = u->decoded == 0 ? 1 : OAS_LATENT_FRAMES;
     int64_t real = u->projected < frames ? u->projected : frames; /* the rest repeats the shot's last frame */
     size_t whole = (size_t)s->padded_width * (size_t)s->padded_height * 3;
-    const float *z = held(u, u->z, u->decoded, u->model->file.config.latent_channels);
+    const float *z = held(u, &u->z, u->decoded);
     oas_graph_reset(g);
     tensor *pixels = enlarged(u, 0, frames, real - 1), *result;
     OAS_TRY(graph_status(u, g));
     int tiles = s->tile_rows * s->tile_columns, channels = u->model->file.config.latent_channels;
     tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, channels));
     OAS_TRY(graph_status(u, g));
-    memcpy(latent->data, z, oas_bytes(latent));
+    oas_graph_copy(g, latent->data, z, oas_bytes(latent));
     if (tiles == 1) {
         result = oas_decode(g, u->model, &u->states[0], latent, pixels);
     } else {
@@ -617,7 +750,8 @@ void oasis_upscaler_cancel(oasis_upscaler *u)
 
 void oasis_upscaler_calibrate(oasis_upscaler *u)
 {
-    u->peak = oas_peak(u->device->level, u->sizes.compute, u->device->pool);
+    if (!u->device->cuda)
+        u->peak = oas_peak(u->device->level, u->sizes.compute, u->device->pool);
 }
 
 /* ---- what it says about itself -------------------------------------------------------------------------------------------- */
@@ -639,8 +773,9 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .weight_bytes = (int64_t)u->planned.weights,
                          .peak_bytes = (int64_t)oas_upscale_total(&u->planned) + u->options.memory_reserved,
                          .reserved_bytes = u->options.memory_reserved,
-                         .limit_bytes = oas_memory_limit(&u->options),
+                         .limit_bytes = u->memory_limit,
                          .flops_per_frame = u->work.dense + u->work.conv + u->work.attention};
+    plan->device = u->device_name.text;
     plan->seconds_per_frame = oas_estimate_seconds(s, &u->work, u->device, u->peak);
 }
 

@@ -64,6 +64,9 @@ double oas_estimate_seconds(const upscale_sizes *sizes, const upscale_work *work
 /* Bytes options->memory stands for: its value, or 60 % of what the machine or cgroup has free. */
 int64_t oas_memory_limit(const oasis_options *options);
 
+/* The same on a device: of a GPU 90 % of what is free. */
+int64_t oas_device_limit(const device *d, const oasis_options *options);
+
 /* The part of the latent grid that tile i covers, with the halo on each side where the grid goes on. */
 typedef struct tile_area {
     int row, column, rows, columns;     /* of the result, latents */

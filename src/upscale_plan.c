@@ -262,6 +262,19 @@ static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, upsc
     return ok;
 }
 
+/* A window's part of the sum, and the sum with it added. */
+static tensor *plan_blend(graph *g, tensor *z)
+{
+    tensor *sum = z ? oas_tensor(g, OAS_F32, z->shape) : NULL;
+    return oas_axpy(g, sum, 1, z);
+}
+
+/* A latent that two windows in time share. */
+static tensor *plan_in_time(graph *g, tensor *z)
+{
+    return oas_axpy(g, z, 1, oas_axpy(g, z, -1, z));
+}
+
 static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work,
                           const oasis_model *model)
 {
@@ -270,8 +283,9 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
     tensor *window = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window,
                                                        model->file.config.in_dim));
     double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
-    ok = ok && plan_step(g, m, work, windows / OAS_LATENT_FRAMES, oas_restore(g, model, window));
+    ok = ok && plan_step(g, m, work, windows / OAS_LATENT_FRAMES, plan_blend(g, oas_restore(g, model, window)));
     m->restore = m->step;
+    ok = ok && plan_step(g, m, work, 0, plan_in_time(g, latent_of(g, s, model)));
     ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, work, model);
     /* Upscaling twice, and the finished frame. */
     work->passes += 3. * (double)s->padded_width * s->padded_height * 3 * sizeof(float);
@@ -315,7 +329,8 @@ oasis_status oas_upscale_measure(const upscale_sizes *s, upscale_memory *m, upsc
 {
     *m = (upscale_memory){0};
     *work = (upscale_work){0};
-    graph g = {.device = d, .backend = d->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU, .compute = s->compute, .planning = true};
+    graph g = oas_device_graph(d, s->compute);
+    g.planning = true;
     oas_arena_count(&g.memory);
     if (!oas_arena_new(&g.headers, 4 << 20))
         return oas_fail_memory(message, 4 << 20, "the plan");
@@ -336,6 +351,15 @@ static oasis_status choose_dtype(upscale_sizes *s, const oasis_options *o, const
     return OASIS_OK;
 }
 
+int64_t oas_device_limit(const device *d, const oasis_options *o)
+{
+    size_t available, total;
+    if (!d->cuda || o->memory > 0)
+        return oas_memory_limit(o);
+    oas_cuda_memory(d->cuda, &available, &total);
+    return (int64_t)(available / 10 * 9);
+}
+
 oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model,
                               device *d, const oasis_options *o, int width, int height, oasis_message *message)
 {
@@ -343,7 +367,7 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
     OAS_TRY(choose_dtype(s, o, d, message));
     OAS_TRY(choose_output(s, o, message));
     OAS_TRY(choose_windows(s, o, &model->file.config, message));
-    int64_t limit = oas_memory_limit(o);
+    int64_t limit = oas_device_limit(d, o);
     for (;;) {
         OAS_TRY(oas_upscale_measure(s, m, work, model, d, message));
         if ((int64_t)oas_upscale_total(m) + o->memory_reserved <= limit)
@@ -369,6 +393,10 @@ double oas_estimate_seconds(const upscale_sizes *s, const upscale_work *work, co
                                                [OAS_LEVEL_AVX512] = 260e9,
                                                [OAS_LEVEL_AVX512BF16] = 520e9};
     const double of_dense = 0.72, of_conv = 0.80, of_attention = 0.50, bytes_per_flop = 0.025;
+    /* A multiprocessor of an H100, of which products reach about as much as on the CPU. */
+    const double of_gpu[OAS_DTYPES] = {[OAS_F32] = 0.4e12, [OAS_BF16] = 5e12};
+    if (peak <= 0 && d->cuda)
+        peak = of_gpu[s->compute] * d->cuda->processors;
     oas_cpu_level level = d->level;
     if (s->compute == OAS_F32 && level == OAS_LEVEL_AVX512BF16)
         level = OAS_LEVEL_AVX512;

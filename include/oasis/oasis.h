@@ -155,11 +155,12 @@ typedef struct oasis_options {
     oasis_color_fix color_fix; /* default none */
     oasis_dtype_choice dtype;  /* default auto: bf16 where the CPU computes it, else fp32 */
     int threads;        /* compute threads; 0 = as many as the process may use.  The result does not depend on it */
-    int64_t memory;     /* bytes the whole run may use; 0 = 60 % of what is free */
+    int64_t memory;     /* bytes the run may use on the device; 0 = 60 % of what is free, of a GPU's 90 % */
     int window_frames;  /* frames a window of the transformer spans: 4n+1, or 0 = as planned */
     int window_size;    /* side of that window in output pixels, a multiple of 16, or 0 = as planned */
     bool scene_cuts;    /* restart the network's memory where the picture changes at once; default true */
     int64_t memory_reserved; /* bytes of `memory` that the caller uses itself, for decoding and encoding; default 0 */
+    const char *device; /* "cpu", "cuda", "cuda:N" (GPU N, from 0 on); "auto" and NULL: a GPU if there is one */
 } oasis_options;
 
 OASIS_API void oasis_options_init(oasis_options *options);
@@ -181,7 +182,7 @@ typedef struct oasis_upscaler oasis_upscaler;
  *   options   copied; NULL = defaults
  *   message   may be NULL
  * Fails with OASIS_E_ARGUMENT (an option or size out of range), OASIS_E_MEMORY (says how much would be needed and which
- * option to change), OASIS_E_UNSUPPORTED (a dtype the CPU does not compute).
+ * option to change), OASIS_E_UNSUPPORTED (a dtype the CPU does not compute), OASIS_E_DEVICE (no such GPU, or built without CUDA).
  */
 OASIS_API oasis_status oasis_upscaler_open(oasis_upscaler **upscaler, oasis_model *model, const oasis_options *options,
                                            int width, int height, oasis_message *message);
@@ -228,6 +229,7 @@ typedef struct oasis_plan {
     int64_t reserved_bytes;                     /* of the peak: what the caller reserved for itself */
     double flops_per_frame;                     /* multiply and add counted as two */
     double seconds_per_frame;                   /* estimate; nominal until oasis_upscaler_calibrate */
+    const char *device;                         /* "cpu" or "cuda:N"; valid while the upscaler is open */
 } oasis_plan;
 
 /* Measures this machine for about a quarter of a second, so that the plan's time is its own. */
