@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 SUITE = $(MAKE) --no-print-directory check
 DEBUG = -DCMAKE_BUILD_TYPE=RelWithDebInfo
 
-.PHONY: all deps demo check asan tsan bench fuzz fmt lint install clean
+.PHONY: all deps demo check asan cuda-emulated tsan bench fuzz fmt lint install clean
 all: $(BUILD)/build.ninja  ## the program, build/oasis, and the libraries
 	@ninja -C $(BUILD) -j $(JOBS)
 
@@ -25,6 +25,11 @@ check: all       ## every test
 
 asan:            ## every test under the address and undefined-behaviour sanitizers
 	@$(SUITE) BUILD=build-asan CMAKE_FLAGS="$(DEBUG) -DOASIS_SANITIZE=address,undefined"
+
+cuda-emulated:   ## the GPU's kernels and networks, emulated (needs a C++ compiler)
+	@cmake -S . -B build-emulated -G Ninja $(CMAKE_FLAGS) -DOASIS_CUDA=EMULATED
+	@ninja -C build-emulated -j $(JOBS)
+	@ctest --test-dir build-emulated --output-on-failure --no-tests=error -j $(JOBS) -R '^cuda/|gpu'
 
 tsan:            ## every test under the thread sanitizer
 	@$(SUITE) BUILD=build-tsan CMAKE_FLAGS="$(DEBUG) -DOASIS_SANITIZE=thread"

@@ -10,12 +10,14 @@
 typedef struct settings {
     bool json;
     int threads;
-    const char *stage, *model, *model_dir;
+    const char *stage, *device, *model, *model_dir;
 } settings;
 
 static const oasis_option rows[] = {
     {"stage", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, stage), 0, 0, NULL, "NAME", NULL,
      "measure only this: peak, dense, conv, attention, block, model or upscale", "Options"},
+    {"device", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, device), 0, 0, NULL, "DEVICE", "auto",
+     "what is measured: cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one", "Options"},
     {"threads", 'j', NULL, OASIS_OPTION_INT, offsetof(settings, threads), 0, 1024, NULL, "N", "0",
      "compute threads; 0 = as many as the process may use", "Options"},
     {"model", 'm', NULL, OASIS_OPTION_TEXT, offsetof(settings, model), 0, 0, NULL, "NAME|PATH", CLI_DEFAULT_MODEL,
@@ -103,6 +105,7 @@ static oasis_status bench_upscale(oasis_model *model, const settings *set, json_
     job.input = in;
     job.output = out;
     job.upscale.threads = set->threads;
+    job.upscale.device = set->device;
     oasis_status s = write_clip(in, message);
     if (s == OASIS_OK)
         s = oasis_upscale_file(model, &job, go_on, NULL, &result, message);
@@ -147,7 +150,7 @@ static int run_bench(int argc, char **argv)
     if (files)
         status = bench_upscale(model, &s, list, &message);
     if (status == OASIS_OK && (!s.stage || !files))
-        status = oasis_bench(model, s.stage, s.threads, show, list, &message);
+        status = oasis_bench(model, s.stage, s.device, s.threads, show, list, &message);
     oasis_model_close(&model);
     if (status < 0)
         cli_error("%s", message.text);

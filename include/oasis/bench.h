@@ -31,11 +31,12 @@ OASIS_API const char *const *oasis_bench_stages(void);
  * Runs one stage, or all of them.
  *   model    whose decoder and speed are measured
  *   stage    a name of oasis_bench_stages, or NULL = all
+ *   device   "cpu", "cuda", "cuda:N"; "auto" and NULL: a GPU if there is one
  *   threads  0 = as many as the process may use
  * Fails with OASIS_E_ARGUMENT (no such stage), OASIS_E_MEMORY, OASIS_E_DEVICE, OASIS_E_CANCELLED (the callback said so).
  */
-OASIS_API oasis_status oasis_bench(oasis_model *model, const char *stage, int threads, oasis_bench_fn *row, void *user,
-                                   oasis_message *message);
+OASIS_API oasis_status oasis_bench(oasis_model *model, const char *stage, const char *device, int threads,
+                                   oasis_bench_fn *row, void *user, oasis_message *message);
 
 #ifdef __cplusplus
 }

@@ -24,6 +24,16 @@ int oas_cuda_usual(void)
     return -1;
 }
 
+const char *oas_cuda_built(void)
+{
+    return "not built in";
+}
+
+void oas_cuda_use(const oas_cuda *c)
+{
+    (void)c;
+}
+
 size_t oas_cuda_describe(int index, char *text, size_t size)
 {
     (void)index;

@@ -67,6 +67,12 @@ int oas_cuda_count(void);
 /* The GPU that 'auto' takes: the first; -1 = none, and where it is emulated, which is for tests. */
 int oas_cuda_usual(void);
 
+/* How the library was built: "not built in", "13.0", "emulated". */
+const char *oas_cuda_built(void);
+
+/* Makes c's GPU the one that this thread works with; the start of every pass. */
+void oas_cuda_use(const oas_cuda *c);
+
 /* Name and size of GPU `index` as text; returns the length, 0 when there is no such GPU. */
 size_t oas_cuda_describe(int index, char *text, size_t size);
 

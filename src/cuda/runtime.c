@@ -25,6 +25,19 @@ int oas_cuda_usual(void)
     return oas_cuda_count() > 0 ? 0 : -1;
 }
 
+#define TEXT_OF_(x) #x
+#define TEXT_OF(x) TEXT_OF_(x)
+
+const char *oas_cuda_built(void)
+{
+    return "runtime " TEXT_OF(CUDART_VERSION) ", kernels for compute capability 8.0 and newer";
+}
+
+void oas_cuda_use(const oas_cuda *c)
+{
+    cudaSetDevice(c->index);
+}
+
 size_t oas_cuda_describe(int index, char *text, size_t size)
 {
     struct cudaDeviceProp p;

@@ -284,6 +284,8 @@ tensor *oas_graph_sink(graph *g, tensor *t, size_t mark)
 
 void oas_graph_reset(graph *g)
 {
+    if (g->cuda)
+        oas_cuda_use(g->cuda);
     g->memory.used = 0;
     g->memory.failed = false;
     g->headers.used = 0;
