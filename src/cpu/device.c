@@ -55,8 +55,8 @@ oasis_status oas_device_open(device **out, const char *name, int threads, oasis_
     bool automatic = !name || strcmp(name, "auto") == 0;
     int gpu = automatic ? oas_cuda_usual() : gpu_of(name);
     if (!automatic && gpu < 0 && strcmp(name, "cpu") != 0)
-        return oas_fail(message, OASIS_E_ARGUMENT, "the device '%s' is unknown; it is cpu, cuda, cuda:N (N from 0 on) or auto",
-                        name);
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "the device '%s' is unknown; it is cpu, cuda, cuda:N (N from 0 on) or auto", name);
     device *d = NULL;
     OAS_TRY(oas_device_new(&d, threads, message));
     oasis_status s = gpu >= 0 ? oas_cuda_new(&d->cuda, gpu, message) : OASIS_OK;

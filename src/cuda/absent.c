@@ -4,9 +4,11 @@
 oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message)
 {
     (void)c;
-    return oas_fail(message, OASIS_E_DEVICE,
-                    "GPU %d was asked for, but this oasis was built without CUDA; build it with -DOASIS_CUDA=ON, or use "
-                    "the device 'cpu'", index);
+    return oas_fail(
+        message, OASIS_E_DEVICE,
+        "GPU %d was asked for, but this oasis was built without CUDA; build it with -DOASIS_CUDA=ON, or use "
+        "the device 'cpu'",
+        index);
 }
 
 void oas_cuda_free(oas_cuda **c)

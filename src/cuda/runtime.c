@@ -26,7 +26,7 @@ int oas_cuda_usual(void)
 }
 
 #define TEXT_OF_(x) #x
-#define TEXT_OF(x) TEXT_OF_(x)
+#define TEXT_OF(x)  TEXT_OF_(x)
 
 const char *oas_cuda_built(void)
 {
@@ -57,8 +57,10 @@ static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
     struct cudaDeviceProp p;
     int n = oas_cuda_count();
     if (n == 0)
-        return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for, but no NVIDIA GPU with a driver for CUDA %d is "
-                        "there; use the device 'cpu'", c->index, CUDART_VERSION / 1000);
+        return oas_fail(message, OASIS_E_DEVICE,
+                        "GPU %d was asked for, but no NVIDIA GPU with a driver for CUDA %d is "
+                        "there; use the device 'cpu'",
+                        c->index, CUDART_VERSION / 1000);
     if (c->index < 0 || c->index >= n)
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for; there are %d, counted from 0", c->index, n);
     if (cudaSetDevice(c->index) != cudaSuccess || cudaGetDeviceProperties(&p, c->index) != cudaSuccess)
@@ -70,7 +72,8 @@ static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
     c->processors = p.multiProcessorCount;
     cudaStream_t stream;
     if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess)
-        return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index, cudaGetErrorString(cudaGetLastError()));
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index,
+                        cudaGetErrorString(cudaGetLastError()));
     c->stream = stream;
     oas_cuda_set_tables(&c->tables);
     return OASIS_OK;

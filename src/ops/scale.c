@@ -16,8 +16,8 @@ static bool scale_shape(graph *g, node *n)
     const tensor *x = n->in[0], *s = n->in[1];
     if (x->dtype != OAS_F32 || s->dtype != OAS_F32 || s->shape.rank != 2 || s->shape.size[0] != 2 ||
         oas_last(s, 0) != oas_last(x, 0))
-        return oas_op_refuse(g, "scale_channels: %s is not 2 numbers for each channel of %s", oas_shape_text(&s->shape).text,
-                             oas_shape_text(&x->shape).text);
+        return oas_op_refuse(g, "scale_channels: %s is not 2 numbers for each channel of %s",
+                             oas_shape_text(&s->shape).text, oas_shape_text(&x->shape).text);
     n->out->shape = x->shape;
     n->out->dtype = OAS_F32;
     return true;
@@ -54,8 +54,8 @@ static oasis_status scale_cuda(graph *g, const node *n)
     if (g->planning)
         return OASIS_OK;
     const float *add = oas_f32(n->in[1]);
-    return c->tables.passes->scale_channels(c, oas_f32(n->out), oas_f32(n->in[0]), add, add + channels, oas_rows(n->out),
-                                            channels);
+    return c->tables.passes->scale_channels(c, oas_f32(n->out), oas_f32(n->in[0]), add, add + channels,
+                                            oas_rows(n->out), channels);
 }
 
 static oasis_status scale_cuda_backward(graph *g, const node *n)

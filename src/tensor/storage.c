@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-enum { HEADER_BYTES = 64 << 20 }; /* address space: a step's nodes and headers; pages cost nothing until they are used */
+enum {
+    HEADER_BYTES = 64 << 20
+}; /* address space: a step's nodes and headers; pages cost nothing until they are used */
 
 static bool on_device(const graph *g)
 {
@@ -159,6 +161,21 @@ static pack_key on_gpu(const graph *g, const pack_key *key)
     return k;
 }
 
+/* Waits for what makes a form: another user of the weight may work on another stream. */
+struct waited {
+    graph *g;
+    pack_fn *make;
+    void *arg;
+};
+
+static oasis_status make_and_wait(void *arg, void *to)
+{
+    const struct waited *w = arg;
+    oasis_message why;
+    OAS_TRY(w->make(w->arg, to));
+    return oas_cuda_wait(w->g->cuda, &why);
+}
+
 oasis_status oas_cuda_form(graph *g, const tensor *weight, const pack_key *key, size_t bytes, pack_fn *make, void *arg,
                            void **form)
 {
@@ -168,11 +185,12 @@ oasis_status oas_cuda_form(graph *g, const tensor *weight, const pack_key *key, 
         return g->status;
     pack_key k = on_gpu(g, key);
     const pack_storage in = {take_device, give_device, g->cuda};
-    oasis_status s = oas_packed_get_in(weight->packed, &in, &k, bytes, make, arg, &found);
+    struct waited made = {g, make, arg};
+    oasis_status s = oas_packed_get_in(weight->packed, &in, &k, bytes, make_and_wait, &made, &found);
     *form = (void *)(uintptr_t)found;
     if (s < 0)
-        oas_graph_fail(g, s, "%s: %zu bytes of its form on the GPU: %s", weight->name ? weight->name : "a weight", bytes,
-                       oasis_status_name(s));
+        oas_graph_fail(g, s, "%s: %zu bytes of its form on the GPU: %s", weight->name ? weight->name : "a weight",
+                       bytes, oasis_status_name(s));
     return g->status;
 }
 
@@ -213,11 +231,13 @@ tensor *oas_graph_table(graph *g, packed *cache, const pack_key *key, shape s, p
     } else if (cache) {
         pack_key k = on_gpu(g, key);
         const pack_storage in = {take_device, give_device, g->cuda};
-        status = oas_packed_get_in(cache, &in, &k, oas_bytes(t), make_there, &there, &form);
+        struct waited made = {g, make_there, &there};
+        status = oas_packed_get_in(cache, &in, &k, oas_bytes(t), make_and_wait, &made, &form);
     } else {
         status = make_there(&there, t->data);
     }
     if (cache)
         t->data = (void *)(uintptr_t)form;
-    return status < 0 ? oas_graph_fail(g, status, "a table of %zu bytes: %s", oas_bytes(t), oasis_status_name(status)) : t;
+    return status < 0 ? oas_graph_fail(g, status, "a table of %zu bytes: %s", oas_bytes(t), oasis_status_name(status))
+                      : t;
 }

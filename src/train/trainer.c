@@ -122,7 +122,9 @@ static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
 {
     size_t floats = oas_clip_floats(&t->options), clips = (size_t)t->options.batch + SHOWN_CLIPS;
     t->batch = oas_alloc(clips, sizeof *t->batch);
-    t->clip_storage = oas_alloc_unset(2 * clips * floats, sizeof *t->clip_storage);
+    oas_cuda *cuda = t->device->cuda; /* copies to it run beside the computation; a pass ends by waiting for its losses */
+    t->clip_storage = cuda ? oas_cuda_host_alloc(cuda, 2 * clips * floats * sizeof *t->clip_storage)
+                           : oas_alloc_unset(2 * clips * floats, sizeof *t->clip_storage);
     if (!t->batch || !t->clip_storage)
         return oas_fail_memory(message, 2 * clips * floats * sizeof(float), "the clips of a step");
     for (size_t i = 0; i < clips; i++) {
@@ -218,9 +220,12 @@ void oasis_trainer_close(oasis_trainer **out)
     oas_adversary_free(&t->adversary);
     oas_perceptual_free(&t->objective.perceptual);
     oas_graph_close(&t->graph);
+    if (t->device && t->device->cuda)
+        oas_cuda_host_release(t->device->cuda, t->clip_storage);
+    else
+        oas_free(t->clip_storage);
     oas_device_free(&t->device);
     oas_free(t->batch);
-    oas_free(t->clip_storage);
     oas_free(t);
     *out = NULL;
 }

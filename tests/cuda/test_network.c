@@ -140,7 +140,8 @@ static void send(oasis_upscaler *u, int frame)
     oasis_frame in;
     assert_int_equal(oasis_frame_new(&in, IN, IN, false), OASIS_OK);
     for (int i = 0; i < IN * IN * 3; i++)
-        in.rgb[i] = (float)(0.5 + 0.3 * sin(0.7 * (i / 3 % IN) + frame) * cos(0.5 * (i / 3 / IN)) + 0.1 * sin(i % 3 + 0.9 * i));
+        in.rgb[i] =
+            (float)(0.5 + 0.3 * sin(0.7 * (i / 3 % IN) + frame) * cos(0.5 * (i / 3 / IN)) + 0.1 * sin(i % 3 + 0.9 * i));
     if (oasis_upscaler_send(u, &in) != OASIS_OK)
         fail_msg("%s", oasis_upscaler_message(u));
 }
