@@ -1,11 +1,14 @@
 /*
- * Training clips from videos and pictures (part of liboasis-media): read, moved, cropped, degraded.
+ * Training clips from videos and pictures (part of liboasis-media): read or filmed, written over, degraded, cropped.
  *
- *     picture   a camera moves over it: pan, zoom, rotation, hand shake, a cut-out that moves in front
+ *     picture   a camera moves over it: pan, zoom, rotation, hand shake; a nearer layer and cut-outs move in front
  *     video     a stretch of it, at its own scale or smaller
- *     both      degraded (oasis/degrade.h), enlarged again, then cropped, mirrored, turned back in time
+ *     pattern   stripes, checks, grids, circles and stars under the same camera, without a file
+ *     all       with text over some of them; degraded (oasis/degrade.h) and enlarged again, then cropped, mirrored,
+ *               turned back in time
  *
- * A clip depends on its number and the seed alone.
+ * A clip depends on its number and the seed alone.  Decoded pictures and short videos are kept in memory while there is
+ * room (options->cache).
  */
 #ifndef OASIS_DATASET_H
 #define OASIS_DATASET_H
@@ -21,7 +24,7 @@ typedef struct oasis_dataset oasis_dataset;
 /*
  * Lists the files that options->data names: videos, pictures, printf patterns, and folders of videos and pictures, looked
  * through to any depth.  Nothing is read yet.
- *   options  must stay valid; data, reuse and scale are used
+ *   options  must stay valid; the ones of the group "Data" are used
  * Fails with OASIS_E_IO (missing), OASIS_E_FORMAT (nothing usable in it), OASIS_E_MEMORY.
  */
 OASIS_API oasis_status oasis_dataset_open(oasis_dataset **dataset, const oasis_train_options *options,
@@ -32,7 +35,7 @@ OASIS_API void oasis_dataset_count(const oasis_dataset *dataset, int64_t *videos
 
 /*
  * An oasis_clip_fn; `dataset` is an oasis_dataset.  Low frames have the size of the true ones.  Fails with a sentence that
- * names the file that cannot be read.
+ * names the file that cannot be read, or the crop that does not fit.  May be called from several threads.
  */
 OASIS_API oasis_status oasis_dataset_clip(void *dataset, const oasis_clip_request *request, oasis_frame *truth,
                                           oasis_frame *low, oasis_message *message);

@@ -137,6 +137,11 @@ bool oas_poisson_new(oas_poisson *p, double mean)
         p->cumulated[i] = sum += p->cumulated[i];
     for (int i = 0; i < p->n; i++)
         p->cumulated[i] /= sum;
+    for (int i = 0, k = 0; i <= OAS_POISSON_GUIDE; i++) {
+        while (k < p->n - 1 && p->cumulated[k] < (double)i / OAS_POISSON_GUIDE)
+            k++;
+        p->guide[i] = k;
+    }
     return true;
 }
 
@@ -149,7 +154,8 @@ void oas_poisson_free(oas_poisson *p)
 int oas_poisson_draw(const oas_poisson *p, oas_rng *rng)
 {
     double u = oas_rng_uniform(rng);
-    int low = 0, high = p->n - 1; /* the first entry that reaches u lies within */
+    int part = (int)(u * OAS_POISSON_GUIDE), low = p->guide[part], high = p->guide[part + 1];
+    /* The first entry that reaches u lies within. */
     while (low < high) {
         int middle = (low + high) / 2;
         if (p->cumulated[middle] >= u)

@@ -48,6 +48,8 @@ double oas_rng_normal(oas_rng *rng);
 /* Another seed, for a part of a whole (a clip of a training run): no two parts of one seed are alike. */
 uint64_t oas_rng_derive(uint64_t seed, uint64_t part);
 
+enum { OAS_POISSON_GUIDE = 64 };
+
 /*
  * Poisson numbers of one mean, 0 to 1e6, by a table of the cumulated distribution over all values more likely than
  * 1e-14 of the most likely one.
@@ -55,6 +57,8 @@ uint64_t oas_rng_derive(uint64_t seed, uint64_t part);
 typedef struct oas_poisson {
     int first, n;      /* the table is for first .. first+n-1 */
     double *cumulated; /* [n], the last one is 1 */
+    int guide[OAS_POISSON_GUIDE +
+              1]; /* where the table reaches i / OAS_POISSON_GUIDE: a draw looks between two of them */
 } oas_poisson;
 
 /* false when memory is short. */

@@ -1,6 +1,7 @@
 /*
- * Clips ahead of time: a thread asks the source for them one after the other, upscales the degraded frames as upscaling
- * does, and puts both into a ring.  Which clip comes when depends on its number alone.
+ * Clips ahead of time: threads ask the source for them, upscale the degraded frames as upscaling does, and put both into
+ * a ring, each clip in the place of its number.  They are given out in order, so that which clip comes when depends on
+ * its number alone, whatever the number of threads.
  */
 #include "base/memory.h"
 #include "image/resize.h"
@@ -12,20 +13,26 @@
 
 static const double BICUBIC_A = -0.75;
 
+typedef struct slot {
+    clip clip;
+    bool ready;
+} slot;
+
 struct feed {
     const oasis_train_options *options;
     oasis_clip_fn *source;
     void *user;
-    uint64_t index;   /* of the next clip to make */
-    clip *ring;
+    uint64_t next, given; /* clips: the next one to make; the next one to give out */
+    uint64_t bad;         /* the first one that could not be made, UINT64_MAX: none */
+    slot *ring;           /* clip i lies in ring[i % size] */
     float *storage;
-    int size, ready, first; /* `ready` clips from `first` on; one more is in use */
-    bool stop, started;
-    oasis_status status;
+    int size, threads; /* threads that run */
+    bool stop;
+    oasis_status status; /* of `bad` */
     oasis_message message;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    pthread_t thread;
+    pthread_t *thread;
 };
 
 int oas_clip_frames(const oasis_train_options *o)
@@ -44,6 +51,15 @@ double oas_temporal_step(const oasis_train_options *o, int64_t step)
         return 0;
     double ramp = o->ramp_steps > 0 ? (double)(step - o->consistent_steps) / (double)o->ramp_steps : 1;
     return o->temporal_step * (ramp < 1 ? ramp : 1);
+}
+
+/* Frames that have the clip's size already, in [-1,1]. */
+static void convert(const oasis_train_options *o, const oasis_frame *frames, int n, float *to)
+{
+    size_t each = (size_t)o->width * (size_t)o->height * 3;
+    for (int i = 0; i < n; i++)
+        for (size_t k = 0; k < each; k++)
+            to[(size_t)i * each + k] = 2.f * frames[i].rgb[k] - 1.f;
 }
 
 /* Frames of any size to the clip's, in [-1,1]. */
@@ -69,7 +85,8 @@ static oasis_status check_frames(const oasis_clip_request *r, const oasis_frame 
     for (int i = 0; i < r->frames; i++)
         if (!truth[i].rgb || truth[i].width != r->width || truth[i].height != r->height || !low[i].rgb ||
             low[i].width != low[0].width || low[i].height != low[0].height)
-            return oas_fail(message, OASIS_E_ARGUMENT, "clip %llu: frame %d is %dx%d and %dx%d degraded, asked for %dx%d",
+            return oas_fail(message, OASIS_E_ARGUMENT,
+                            "clip %llu: frame %d is %dx%d and %dx%d degraded, asked for %dx%d",
                             (unsigned long long)r->index, i, truth[i].width, truth[i].height, low[i].width,
                             low[i].height, r->width, r->height);
     return OASIS_OK;
@@ -85,41 +102,58 @@ oasis_status oas_clip_make(const oasis_train_options *o, oasis_clip_fn *source, 
     oasis_status s = source(user, r, frames, low, message);
     if (s == OASIS_OK)
         s = check_frames(r, frames, low, message);
-    if (s == OASIS_OK)
+    if (s == OASIS_OK && low[0].width == o->width && low[0].height == o->height)
+        convert(o, low, r->frames, to->low);
+    else if (s == OASIS_OK)
         s = enlarge(o, low, r->frames, to->low, message);
-    size_t each = (size_t)o->width * (size_t)o->height * 3;
-    for (int i = 0; i < r->frames && s == OASIS_OK; i++)
-        for (size_t k = 0; k < each; k++)
-            to->truth[(size_t)i * each + k] = 2.f * frames[i].rgb[k] - 1.f;
+    if (s == OASIS_OK)
+        convert(o, frames, r->frames, to->truth);
     for (int i = 0; i < 2 * r->frames; i++)
         oasis_frame_free(&frames[i]);
     oas_free(frames);
     return s;
 }
 
+uint64_t oasis_clip_base(const oasis_train_options *o, uint64_t index)
+{
+    uint64_t reuse = (uint64_t)o->reuse, newest = index / reuse, back = index % reuse * (uint64_t)o->mix;
+    return newest < back ? newest : newest - back;
+}
+
+int oas_feed_clips(const oasis_train_options *o)
+{
+    return 2 * o->batch + o->data_threads + 1;
+}
+
+/* What to ask the source for clip `index`.  All clips of a base are degraded as its first one asks. */
+static oasis_clip_request request(const oasis_train_options *o, uint64_t index)
+{
+    uint64_t per_step = (uint64_t)o->batch * (uint64_t)o->accumulate;
+    oasis_clip_request r = {.index = index, .seed = (uint64_t)o->seed, .frames = oas_clip_frames(o)};
+    r.width = o->width, r.height = o->height;
+    r.temporal_step = oas_temporal_step(o, (int64_t)(oasis_clip_base(o, index) * (uint64_t)o->reuse / per_step));
+    return r;
+}
+
 static void *run(void *arg)
 {
     feed *f = arg;
-    const oasis_train_options *o = f->options;
-    uint64_t per_step = (uint64_t)o->batch * (uint64_t)o->accumulate;
     pthread_mutex_lock(&f->lock);
-    while (!f->stop && f->status == OASIS_OK) {
-        if (f->ready + 1 >= f->size) { /* one stays with who took it */
+    while (!f->stop && f->bad == UINT64_MAX) {
+        if (f->next + 1 >= f->given + (uint64_t)f->size) { /* one stays with who took it */
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
         }
-        clip to = f->ring[(f->first + f->ready) % f->size];
-        oasis_clip_request r = {.index = f->index, .seed = (uint64_t)o->seed, .frames = oas_clip_frames(o)};
-        r.width = o->width, r.height = o->height;
-        /* Clips cut from one are degraded together. */
-        r.temporal_step = oas_temporal_step(o, (int64_t)(f->index / (uint64_t)o->reuse * (uint64_t)o->reuse / per_step));
+        uint64_t index = f->next++;
+        slot *to = &f->ring[index % (uint64_t)f->size];
         pthread_mutex_unlock(&f->lock);
         oasis_message why = {""};
-        oasis_status s = oas_clip_make(o, f->source, f->user, &r, &to, &why);
+        oasis_clip_request r = request(f->options, index);
+        oasis_status s = oas_clip_make(f->options, f->source, f->user, &r, &to->clip, &why);
         pthread_mutex_lock(&f->lock);
-        f->index++;
-        f->ready += s == OASIS_OK;
-        if (s != OASIS_OK) {
+        to->ready = s == OASIS_OK;
+        if (s != OASIS_OK && index < f->bad) {
+            f->bad = index;
             f->status = s < 0 ? s : OASIS_E_IO;
             f->message = why;
         }
@@ -136,20 +170,26 @@ oasis_status oas_feed_new(feed **out, const oasis_train_options *o, oasis_clip_f
     if (!f)
         return oas_fail_memory(message, sizeof *f, "the feed of clips");
     size_t floats = oas_clip_floats(o);
-    *f = (feed){.options = o, .source = source, .user = user, .index = first, .size = 2 * o->batch + 2};
+    *f = (feed){.options = o, .source = source, .user = user, .next = first, .given = first, .bad = UINT64_MAX};
+    f->size = oas_feed_clips(o);
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
     f->ring = oas_alloc((size_t)f->size, sizeof *f->ring);
     f->storage = oas_alloc_unset(2 * (size_t)f->size * floats, sizeof *f->storage);
-    bool ok = f->ring && f->storage;
+    f->thread = oas_alloc((size_t)o->data_threads, sizeof *f->thread);
+    bool ok = f->ring && f->storage && f->thread;
     for (int i = 0; ok && i < f->size; i++) {
-        f->ring[i].low = f->storage + 2 * (size_t)i * floats;
-        f->ring[i].truth = f->ring[i].low + floats;
+        f->ring[i].clip.low = f->storage + 2 * (size_t)i * floats;
+        f->ring[i].clip.truth = f->ring[i].clip.low + floats;
     }
-    f->started = ok && pthread_create(&f->thread, NULL, run, f) == 0;
-    if (!f->started) {
+    for (int i = 0; ok && i < o->data_threads; i++) {
+        ok = pthread_create(&f->thread[i], NULL, run, f) == 0;
+        f->threads += ok;
+    }
+    if (!ok) {
+        size_t bytes = 2 * floats * sizeof(float) * (size_t)f->size;
         oas_feed_free(&f);
-        return oas_fail_memory(message, 2 * floats * sizeof(float) * (2 * (size_t)o->batch + 2), "the feed of clips");
+        return oas_fail_memory(message, bytes, "the feed of clips");
     }
     *out = f;
     return OASIS_OK;
@@ -158,13 +198,14 @@ oasis_status oas_feed_new(feed **out, const oasis_train_options *o, oasis_clip_f
 oasis_status oas_feed_next(feed *f, clip *next, oasis_message *message)
 {
     pthread_mutex_lock(&f->lock);
-    while (f->ready == 0 && f->status == OASIS_OK)
+    slot *from = &f->ring[f->given % (uint64_t)f->size];
+    while (!from->ready && f->given != f->bad)
         pthread_cond_wait(&f->changed, &f->lock);
-    oasis_status s = f->ready > 0 ? OASIS_OK : f->status;
+    oasis_status s = from->ready ? OASIS_OK : f->status;
     if (s == OASIS_OK) {
-        *next = f->ring[f->first];
-        f->first = (f->first + 1) % f->size;
-        f->ready--;
+        *next = from->clip;
+        from->ready = false;
+        f->given++;
     } else if (message) {
         *message = f->message;
     }
@@ -182,10 +223,11 @@ void oas_feed_free(feed **out)
     f->stop = true;
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
-    if (f->started)
-        pthread_join(f->thread, NULL);
+    for (int i = 0; i < f->threads; i++)
+        pthread_join(f->thread[i], NULL);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->lock);
+    oas_free(f->thread);
     oas_free(f->ring);
     oas_free(f->storage);
     oas_free(f);
