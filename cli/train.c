@@ -59,7 +59,8 @@ static oasis_status open_all(run *r)
     int64_t videos, pictures;
     oasis_trainer_plan(r->trainer, text, sizeof text);
     oasis_dataset_count(r->dataset, &videos, &pictures);
-    fprintf(stderr, "%straining data: %lld videos, %lld pictures\n", text, (long long)videos, (long long)pictures);
+    fprintf(stderr, "%straining data: %lld videos, %lld pictures\nmemory of training data: up to %.0f MiB\n", text,
+            (long long)videos, (long long)pictures, (double)oasis_dataset_memory(r->dataset) / (1024. * 1024.));
     return s;
 }
 

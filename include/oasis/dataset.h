@@ -33,6 +33,9 @@ OASIS_API oasis_status oasis_dataset_open(oasis_dataset **dataset, const oasis_t
 /* How many videos and pictures there are. */
 OASIS_API void oasis_dataset_count(const oasis_dataset *dataset, int64_t *videos, int64_t *pictures);
 
+/* Bytes that it holds at most, for clips as the options ask for them: bases, and what the cache may keep. */
+OASIS_API size_t oasis_dataset_memory(const oasis_dataset *dataset);
+
 /*
  * An oasis_clip_fn; `dataset` is an oasis_dataset.  Low frames have the size of the true ones.  Fails with a sentence that
  * names the file that cannot be read, or the crop that does not fit.  May be called from several threads.

@@ -18,7 +18,13 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { STREAM_BASE = 200, STREAM_CROP, SIZE_STEP = 16, CROP_STEP = 4 };
+enum {
+    STREAM_BASE = 200,
+    STREAM_CROP,
+    SIZE_STEP = 16,
+    CROP_STEP = 4,
+    MIDDLE_FRAMES = 3 /* more, for clips from the middle of a shot */
+};
 
 static const double BICUBIC_A = -0.75;
 
@@ -195,6 +201,14 @@ static oasis_status degrade(const oasis_train_options *o, double temporal_step, 
 static int larger(int side)
 {
     return (side + side / 4 + SIZE_STEP - 1) / SIZE_STEP * SIZE_STEP;
+}
+
+size_t oasis_dataset_memory(const oasis_dataset *d)
+{
+    const oasis_train_options *o = d->options;
+    size_t frames = (size_t)o->frames + (o->middle > 0 ? MIDDLE_FRAMES : 0);
+    size_t each = frames * (size_t)larger(o->width) * (size_t)larger(o->height) * 2 * 3 * sizeof(float);
+    return (size_t)d->count * each + (size_t)(o->cache * 1048576.);
 }
 
 static oasis_status make_base(oasis_dataset *d, base *b, double temporal_step, oasis_message *message)
