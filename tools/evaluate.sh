@@ -7,7 +7,7 @@
 # halved; photos with a moving camera (tools/make_truth.c). Each is degraded x4 by `oasis degrade`, consistently over time
 # and with --temporal-step 1, with seeds that follow from its name alone, and enlarged by every model and bicubically.
 # REAL holds videos, and folders of pictures, without truth: they are enlarged and shown only.
-# CROPS: lines NAME FRAME X Y say which part of a clip the sheet shows; without, where the truth has most detail.
+# CROPS (models/evaluation-crops.txt): lines NAME FRAME X Y say which part of a clip the sheet shows.
 #
 # OUT/figures.md and figures.json have the figures, OUT/sheet-*.png the pictures, OUT/eval those of each clip. What is there
 # already is not made again: remove OUT/up/*/NAME and OUT/eval/*/NAME to measure NAME afresh.
@@ -84,10 +84,9 @@ done
 rows() { # TITLE X Y FRAME, then cells on standard input
     cells=$(cat)
     printf 'size 256 256\nrow %s %s %s %s\n%s\n' "$4" "$2" "$3" "$1" "$cells"
-    if [ "$2" -ge 0 ]; then
-        printf 'size 256 %s\nstrip %s %s %s\n%s\n' $((8 * frames)) "$2" $(($3 + 128)) "frames 0 to $((frames - 1)) of line $(($3 + 128))" \
-            "$cells"
-    fi
+    line=$(($3 + 128)) what="line $(($3 + 128))"
+    [ "$2" -ge 0 ] || { line=0 what="a line"; }
+    printf 'size 256 %s\nstrip %s %s %s\n%s\n' $((8 * frames)) "$2" "$line" "$what of frames 0 to $((frames - 1))" "$cells"
 }
 
 place_of() { # NAME: FRAME X Y
