@@ -40,7 +40,10 @@ if [ $# -eq 1 ]; then
     exit
 fi
 [ $# -eq 2 ] || { sed -n 's/^#   attribution/usage: attribution/p' "$0" >&2; exit 2; }
-grep -q 'attribution:begin' "$2" && grep -q 'attribution:end' "$2" || { echo "attribution.sh: $2 has no attribution marks" >&2; exit 1; }
+if ! grep -q "attribution:begin" "$2" || ! grep -q "attribution:end" "$2"; then
+    echo "attribution.sh: $2 has no attribution marks" >&2
+    exit 1
+fi
 list "$1" >"$2.list"
 awk -v list="$2.list" '
     /attribution:end/ { inside = 0 }

@@ -12,7 +12,7 @@
 # OUT/figures.md and figures.json have the figures, OUT/sheet-*.png the pictures, OUT/eval those of each clip. What is there
 # already is not made again: remove OUT/up/*/NAME and OUT/eval/*/NAME to measure NAME afresh.
 set -eu
-build=build real= squeezenet= crops=/dev/null frames=17 threads=0
+build=build real="" squeezenet="" crops=/dev/null frames=17 threads=0
 while getopts b:r:s:c:n:j: option; do
     case $option in
     b) build=$OPTARG ;; r) real=$OPTARG ;; s) squeezenet=$OPTARG ;; c) crops=$OPTARG ;; n) frames=$OPTARG ;;

@@ -35,11 +35,7 @@ extern "C" {
  *   diffusion    the transformer, to turn noise into latents (flow matching)
  *   one-step     projection, transformer and decoder, from degraded clips to clean ones
  */
-typedef enum oasis_train_stage {
-    OASIS_STAGE_AUTOENCODER,
-    OASIS_STAGE_DIFFUSION,
-    OASIS_STAGE_ONE_STEP
-} oasis_train_stage;
+typedef enum oasis_train_stage { OASIS_STAGE_AUTOENCODER, OASIS_STAGE_DIFFUSION, OASIS_STAGE_ONE_STEP } oasis_train_stage;
 
 typedef struct oasis_train_options {
     size_t size; /* set by oasis_train_options_init */
@@ -110,7 +106,7 @@ OASIS_API void oasis_train_config_close(oasis_train_config **config);
 /* ---- clips -------------------------------------------------------------------------------------------------------- */
 
 typedef struct oasis_clip_request {
-    uint64_t index; /* which clip of the run: the same index gives the same clip */
+    uint64_t index;       /* which clip of the run: the same index gives the same clip */
     uint64_t seed;
     int frames, width, height;
     double temporal_step; /* of the degradation: 0 = consistent, 1 = RealBasicVSR's steps */
@@ -137,16 +133,16 @@ OASIS_API uint64_t oasis_clip_base(const oasis_train_options *options, uint64_t 
 enum { OASIS_MAX_TERMS = 24 };
 
 typedef struct oasis_train_report {
-    int64_t step, steps; /* done, in all */
-    double loss;         /* mean over the batch, weighted sum of the terms but "discriminator..." */
+    int64_t step, steps;   /* done, in all */
+    double loss;           /* mean over the batch, weighted sum of the terms but "discriminator..." */
     int n_terms;
     const char *term[OASIS_MAX_TERMS];
     double value[OASIS_MAX_TERMS]; /* weighted */
-    double rate, norm;             /* learning rate; norm of the gradient before clipping */
+    double rate, norm;     /* learning rate; norm of the gradient before clipping */
     double temporal_step;
     double seconds, clips_per_second;
-    int64_t skipped; /* steps that gave no finite loss or gradient, in all */
-    bool saved;      /* a checkpoint was written after this step */
+    int64_t skipped;       /* steps that gave no finite loss or gradient, in all */
+    bool saved;            /* a checkpoint was written after this step */
 } oasis_train_report;
 
 typedef struct oasis_trainer oasis_trainer;
@@ -156,8 +152,8 @@ typedef struct oasis_trainer oasis_trainer;
  * Fails with OASIS_E_ARGUMENT, OASIS_E_MODEL (init, encoder or checkpoint of another architecture), OASIS_E_MEMORY,
  * OASIS_E_IO, OASIS_E_DEVICE.
  */
-OASIS_API oasis_status oasis_trainer_open(oasis_trainer **trainer, const oasis_train_options *options,
-                                          oasis_clip_fn *source, void *user, oasis_message *message);
+OASIS_API oasis_status oasis_trainer_open(oasis_trainer **trainer, const oasis_train_options *options, oasis_clip_fn *source,
+                                          void *user, oasis_message *message);
 
 /* What a step takes, in lines of "name: value", as oasis_build_info. */
 OASIS_API size_t oasis_trainer_plan(const oasis_trainer *trainer, char *text, size_t size);
@@ -184,11 +180,10 @@ OASIS_API void oasis_trainer_close(oasis_trainer **trainer);
  * and for a window; then heads are dealt out (doc/formulas.md, "Routing").
  */
 typedef struct oasis_profile_options {
-    size_t size; /* set by oasis_profile_options_init */
-    int mode;    /* 0 = ratio: counts in each layer; 1 = budget: counts over all layers; 2 = threshold */
-    double global, intra,
-        window;  /* shares of the heads (ratio, budget); least mean mass of intra and window (threshold) */
-    int queries; /* drawn for each clip and layer */
+    size_t size;    /* set by oasis_profile_options_init */
+    int mode;       /* 0 = ratio: counts in each layer; 1 = budget: counts over all layers; 2 = threshold */
+    double global, intra, window; /* shares of the heads (ratio, budget); least mean mass of intra and window (threshold) */
+    int queries;    /* drawn for each clip and layer */
     int64_t seed;
     int threads;
     int width, height; /* of the upscaled picture that is looked at: its middle, multiples of 16 */

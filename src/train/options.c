@@ -9,33 +9,19 @@
 
 #define FIELD(name) offsetof(oasis_train_options, name)
 #define INT(name, field, low, high, text, help, group)                                                                 \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_INT, FIELD(field), low, high, NULL, "N", text, help, group                         \
-    }
+    {name, 0, NULL, OASIS_OPTION_INT, FIELD(field), low, high, NULL, "N", text, help, group}
 #define COUNT(name, field, high, text, help, group)                                                                    \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_INT64, FIELD(field), 0, high, NULL, "N", text, help, group                         \
-    }
+    {name, 0, NULL, OASIS_OPTION_INT64, FIELD(field), 0, high, NULL, "N", text, help, group}
 #define NUMBER(name, field, low, high, text, help, group)                                                              \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_NUMBER, FIELD(field), low, high, NULL, "X", text, help, group                      \
-    }
+    {name, 0, NULL, OASIS_OPTION_NUMBER, FIELD(field), low, high, NULL, "X", text, help, group}
 #define TEXT(name, field, value, text, help, group)                                                                    \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_TEXT, FIELD(field), 0, 0, NULL, value, text, help, group                           \
-    }
+    {name, 0, NULL, OASIS_OPTION_TEXT, FIELD(field), 0, 0, NULL, value, text, help, group}
 #define CHOICE(name, field, choices, text, help, group)                                                                \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_CHOICE, FIELD(field), 0, 0, choices, "KIND", text, help, group                     \
-    }
+    {name, 0, NULL, OASIS_OPTION_CHOICE, FIELD(field), 0, 0, choices, "KIND", text, help, group}
 #define FLAG(name, field, text, help, group)                                                                           \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_FLAG, FIELD(field), 0, 0, NULL, NULL, text, help, group                            \
-    }
+    {name, 0, NULL, OASIS_OPTION_FLAG, FIELD(field), 0, 0, NULL, NULL, text, help, group}
 #define LIST(name, field, value, help, group)                                                                          \
-    {                                                                                                                  \
-        name, 0, NULL, OASIS_OPTION_LIST, FIELD(field), 0, 0, NULL, value, NULL, help, group                           \
-    }
+    {name, 0, NULL, OASIS_OPTION_LIST, FIELD(field), 0, 0, NULL, value, NULL, help, group}
 
 static const oasis_option rows[] = {
     CHOICE("stage", stage, "autoencoder|diffusion|one-step", "one-step", "what is trained", "Run"),
@@ -52,16 +38,12 @@ static const oasis_option rows[] = {
     INT("ffn-dim", ffn_dim, 1, 65536, "1024", "width of the feed-forward layers", "Architecture, without init"),
     INT("latent-channels", latent_channels, 1, 64, "16", "channels of a latent", "Architecture, without init"),
     INT("in-dim", in_dim, 1, 4096, "64", "channels of the projected pixels", "Architecture, without init"),
-    INT("decoder-latent", decoder_latent, 1, 4096, "128", "decoder's channels at the latent grid",
-        "Architecture, without init"),
+    INT("decoder-latent", decoder_latent, 1, 4096, "128", "decoder's channels at the latent grid", "Architecture, without init"),
     INT("decoder-8", decoder_8, 1, 4096, "64", "decoder's channels at 1/8", "Architecture, without init"),
     INT("decoder-4", decoder_4, 1, 4096, "48", "decoder's channels at 1/4", "Architecture, without init"),
-    INT("decoder-2", decoder_2, 0, 4096, "24", "decoder's channels at 1/2; 0 = the decoder that ends at 1/4",
-        "Architecture, without init"),
-    TEXT("route", route, "LETTERS", "giww", "kinds of the heads of every layer, repeated: g, i, w",
-         "Architecture, without init"),
-    FLAG("time-embedding", time_embedding, "false", "with Wan's time embedding, as diffusion needs it",
-         "Architecture, without init"),
+    INT("decoder-2", decoder_2, 0, 4096, "24", "decoder's channels at 1/2; 0 = the decoder that ends at 1/4", "Architecture, without init"),
+    TEXT("route", route, "LETTERS", "giww", "kinds of the heads of every layer, repeated: g, i, w", "Architecture, without init"),
+    FLAG("time-embedding", time_embedding, "false", "with Wan's time embedding, as diffusion needs it", "Architecture, without init"),
     NUMBER("sigma", sigma, 0, 1, "0.4", "size of the one step", "Architecture, without init"),
     NUMBER("timestep", timestep, 0, 1000, "400", "timestep of the one step", "Architecture, without init"),
 
@@ -70,8 +52,7 @@ static const oasis_option rows[] = {
     INT("batch", batch, 1, 4096, "6", "clips of a pass", "Steps"),
     INT("accumulate", accumulate, 1, 4096, "1", "passes of an update", "Steps"),
     INT("frames", frames, 1, 1025, "5", "frames of a clip, 4n+1", "Steps"),
-    {"size", 0, NULL, OASIS_OPTION_SIZE, FIELD(width), 16, 4096, NULL, "WxH", "192x192", "of a clip, multiples of 16",
-     "Steps"},
+    {"size", 0, NULL, OASIS_OPTION_SIZE, FIELD(width), 16, 4096, NULL, "WxH", "192x192", "of a clip, multiples of 16", "Steps"},
     NUMBER("middle", middle, 0, 1, "0.5", "share of clips from the middle of a shot", "Steps"),
     CHOICE("compute", compute, "auto|fp32|bf16", "auto", "number format of products", "Steps"),
     INT("threads", threads, 0, 1024, "0", "compute threads; 0 = as many as the process may use", "Steps"),
@@ -114,36 +95,28 @@ static const oasis_option rows[] = {
     NUMBER("adversarial", adversarial, 0, 1e6, "0", "weight of the adversarial loss of one-step; 0 = no discriminator", "Adversary"),
     CHOICE("adversarial-kind", adversarial_kind, "hinge|relativistic", "relativistic", "what scores are compared with: a margin, or the truth's", "Adversary"),
     COUNT("adversarial-start", adversarial_start, 1e12, "0", "step from which the discriminator learns", "Adversary"),
-    COUNT("adversarial-ramp", adversarial_ramp, 1e12, "500", "steps after that in which its weights grow from 0",
-          "Adversary"),
-    NUMBER("feature-matching", feature_matching, 0, 1e6, "0",
-           "weight of the differences of the discriminator's features", "Adversary"),
+    COUNT("adversarial-ramp", adversarial_ramp, 1e12, "500", "steps after that in which its weights grow from 0", "Adversary"),
+    NUMBER("feature-matching", feature_matching, 0, 1e6, "0", "weight of the differences of the discriminator's features", "Adversary"),
     NUMBER("r1", r1, 0, 1e6, "1", "weight of the discriminator's mean square change when noise is added", "Adversary"),
     NUMBER("r1-noise", r1_noise, 1e-6, 1, "0.1", "deviation of that noise; pictures are -1 to 1", "Adversary"),
-    NUMBER("discriminator-rate", discriminator_rate, 0, 1, "2e-4",
-           "learning rate of the discriminator, scheduled like rate", "Adversary"),
+    NUMBER("discriminator-rate", discriminator_rate, 0, 1, "2e-4", "learning rate of the discriminator, scheduled like rate", "Adversary"),
     INT("discriminator-width", discriminator_width, 8, 1024, "16", "channels of its first layer", "Adversary"),
 
-    COUNT("consistent-steps", consistent_steps, 1e12, "500", "steps with degradations that stay the same over a clip",
-          "Degradations"),
+    COUNT("consistent-steps", consistent_steps, 1e12, "500", "steps with degradations that stay the same over a clip", "Degradations"),
     COUNT("ramp-steps", ramp_steps, 1e12, "0", "steps in which their changes over time grow", "Degradations"),
-    NUMBER("temporal-step", temporal_step, 0, 100, "1", "how much they change after that; 1 = RealBasicVSR's",
-           "Degradations"),
+    NUMBER("temporal-step", temporal_step, 0, 100, "1", "how much they change after that; 1 = RealBasicVSR's", "Degradations"),
     LIST("data", data, "PATH", "video, picture or folder of such", "Data"),
     LIST("crop", crop, "TEXT=WxH+X+Y", "use this part alone of files whose path contains TEXT", "Data"),
     NUMBER("video-share", video_share, 0, 1, "0.4", "share of clips from videos, where there are pictures too", "Data"),
-    NUMBER("video-shrink", video_shrink, 1, 16, "1",
-           "make videos at least so many times smaller: coded ones are not sharp", "Data"),
+    NUMBER("video-shrink", video_shrink, 1, 16, "1", "make videos at least so many times smaller: coded ones are not sharp", "Data"),
     NUMBER("patterns", patterns, 0, 1, "0.04", "share of clips that show lines, checks and circles alone", "Data"),
     NUMBER("text", text, 0, 1, "0.15", "share of clips with text written over them", "Data"),
     NUMBER("parallax", parallax, 0, 1, "0.25", "share of pictures' clips with a nearer layer", "Data"),
     NUMBER("cutouts", cutouts, 0, 1, "0.5", "share of pictures' clips with things that move in front", "Data"),
-    NUMBER("scale", scale, 0, 16, "0", "factor of degradation; 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %)",
-           "Data"),
+    NUMBER("scale", scale, 0, 16, "0", "factor of degradation; 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %)", "Data"),
     INT("reuse", reuse, 1, 1000, "4", "clips cut from one that was read and degraded", "Data"),
     INT("mix", mix, 0, 1000, "4", "how far apart they are, in such bases; all are kept in memory", "Data"),
-    INT("data-threads", data_threads, 1, 1024, "1", "threads that make clips; which clips does not depend on it",
-        "Data"),
+    INT("data-threads", data_threads, 1, 1024, "1", "threads that make clips; which clips does not depend on it", "Data"),
     NUMBER("cache", cache, 0, 1e6, "512", "MiB of decoded pictures and short videos that are kept", "Data"),
 
     NUMBER("checkpoint-minutes", checkpoint_minutes, 0, 1e6, "10", "minutes between checkpoints", "Files"),

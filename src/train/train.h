@@ -41,8 +41,8 @@ typedef struct feed feed;
  * Starts to make clips first, first+1, ... on options->data_threads threads.  The options' and the source's life must be
  * longer.
  */
-oasis_status oas_feed_new(feed **f, const oasis_train_options *options, oasis_clip_fn *source, void *user,
-                          uint64_t first, oasis_message *message);
+oasis_status oas_feed_new(feed **f, const oasis_train_options *options, oasis_clip_fn *source, void *user, uint64_t first,
+                          oasis_message *message);
 
 /* How many clips a feed has room for. */
 int oas_feed_clips(const oasis_train_options *options);
@@ -77,9 +77,9 @@ typedef struct weights {
     parameter_set *set;
     segment *segments;
     int n;
-    int64_t count;                                          /* of all segments */
+    int64_t count; /* of all segments */
     float *master, *gradient, *moment1, *moment2, *average; /* [count] */
-    tensor *gradients;                                      /* headers, one per segment */
+    tensor *gradients; /* headers, one per segment */
     int64_t updates;
     /* On a GPU: where the blocks lie when they do not visit the host, what the update reads, room for sums. */
     oas_cuda *cuda;
@@ -95,8 +95,8 @@ typedef bool oas_trained_fn(const parameter *p, const oasis_train_options *optio
 oas_trained_fn oas_is_trained;
 
 /* Moves the parameters that are trained into a block of floats and gives them gradients.  Values stay. */
-oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *options,
-                             oas_trained_fn *trained, oasis_message *message);
+oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *options, oas_trained_fn *trained,
+                             oasis_message *message);
 void oas_weights_free(weights *w);
 
 /* Moves the blocks to a GPU, where the tensors find them from then on.  weights_gpu.c */
@@ -171,7 +171,7 @@ typedef struct objective {
     oasis_model *model;
     bool has_encoder;
     encoder encoder;
-    latent_scale scale;   /* of the encoder's latents: targets are (z - mean) / deviation */
+    latent_scale scale; /* of the encoder's latents: targets are (z - mean) / deviation */
     adversary *adversary; /* NULL = none */
     perceptual perceptual;
 } objective;
@@ -180,9 +180,9 @@ typedef struct objective {
 typedef struct pass {
     int clips;
     const clip *clip;
-    uint32_t number;    /* counts passes of the run: seeds noise and the like */
-    bool middle;        /* clips begin in the middle of a shot */
-    bool judged;        /* the discriminator takes part */
+    uint32_t number; /* counts passes of the run: seeds noise and the like */
+    bool middle;     /* clips begin in the middle of a shot */
+    bool judged;     /* the discriminator takes part */
     double adversarial; /* share of the weights that what it says has, 0 to 1 */
 } pass;
 
@@ -224,9 +224,9 @@ tensor *oas_objective_frames(graph *g, objective *o, const clip *c);
 
 typedef struct progress_state {
     int64_t step, skipped;
-    uint64_t index; /* the next clip */
+    uint64_t index;  /* the next clip */
     double seconds;
-    int latents; /* channels whose statistics an autoencoder has observed, 0 = none yet */
+    int latents;     /* channels whose statistics an autoencoder has observed, 0 = none yet */
     double latent_mean[OAS_MODEL_MAX_LATENT], latent_square[OAS_MODEL_MAX_LATENT];
 } progress_state;
 

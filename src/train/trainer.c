@@ -29,10 +29,10 @@ struct oasis_trainer {
     feed *feed;
     history *history;
     progress_state state;
-    int bad; /* steps in a row */
+    int bad;              /* steps in a row */
     double started, saved_at;
     float *clip_storage;
-    clip *batch; /* [batch], then SHOWN_CLIPS */
+    clip *batch;          /* [batch], then SHOWN_CLIPS */
     bool shows;
     char folder[PATH_ROOM];
     oasis_message message;
@@ -59,16 +59,13 @@ static int pass_clips(const oasis_trainer *t)
 static oasis_status check(const oasis_train_options *o, oasis_message *message)
 {
     if (o->size != sizeof *o)
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "training options of %zu bytes, expected %zu: call "
-                        "oasis_train_options_init first",
-                        o->size, sizeof *o);
+        return oas_fail(message, OASIS_E_ARGUMENT, "training options of %zu bytes, expected %zu: call "
+                        "oasis_train_options_init first", o->size, sizeof *o);
     if (!o->output)
         return oas_fail(message, OASIS_E_ARGUMENT, "the key 'output' is missing: the folder to write to");
     if (o->frames % OAS_LATENT_FRAMES != 1 || o->width % OAS_PIXEL_STEP != 0 || o->height % OAS_PIXEL_STEP != 0)
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "clips of %d frames of %dx%d: frames must be 4n+1, sizes multiples of %d", o->frames, o->width,
-                        o->height, OAS_PIXEL_STEP);
+        return oas_fail(message, OASIS_E_ARGUMENT, "clips of %d frames of %dx%d: frames must be 4n+1, sizes multiples of %d",
+                        o->frames, o->width, o->height, OAS_PIXEL_STEP);
     if (o->reuse < 1 || o->mix < 0 || o->data_threads < 1)
         return oas_fail(message, OASIS_E_ARGUMENT, "reuse %d, mix %d, data-threads %d: at least 1, 0 and 1 are needed",
                         o->reuse, o->mix, o->data_threads);
@@ -197,8 +194,8 @@ static oasis_status open_all(oasis_trainer *t, oasis_message *message)
     return oas_feed_new(&t->feed, &t->options, t->source, t->user, t->state.index, message);
 }
 
-oasis_status oasis_trainer_open(oasis_trainer **out, const oasis_train_options *options, oasis_clip_fn *source,
-                                void *user, oasis_message *message)
+oasis_status oasis_trainer_open(oasis_trainer **out, const oasis_train_options *options, oasis_clip_fn *source, void *user,
+                                oasis_message *message)
 {
     oasis_trainer *t = oas_alloc(1, sizeof *t);
     if (!t)
@@ -259,12 +256,10 @@ size_t oasis_trainer_plan(const oasis_trainer *t, char *text, size_t size)
     used = add_line(text, size, used, "memory of weights, gradients, moments, averages: %.0f MiB\n",
                     5. * 4. * (double)t->weights.count / mib);
     if (t->objective.adversary)
-        used =
-            add_line(text, size, used, "weights of the discriminator: %lld\n", (long long)t->adversary.weights.count);
+        used = add_line(text, size, used, "weights of the discriminator: %lld\n", (long long)t->adversary.weights.count);
     used = add_line(text, size, used, "memory of a pass: %.0f MiB\n", (double)t->graph.memory.size / mib);
     used = add_line(text, size, used, "memory of clips: %.0f MiB\n",
-                    (double)oas_clip_floats(&t->options) * 2 * 4 *
-                        (oas_feed_clips(&t->options) + t->options.batch + SHOWN_CLIPS) / mib);
+                    (double)oas_clip_floats(&t->options) * 2 * 4 * (oas_feed_clips(&t->options) + t->options.batch + SHOWN_CLIPS) / mib);
     used = add_line(text, size, used, "compute: %s, %s, %d threads\n", oas_device_name(t->device).text, oas_dtype_name(t->graph.compute),
                     oas_pool_workers(t->device->pool));
     return add_line(text, size, used, "resumed at step: %lld\n", (long long)t->state.step);
@@ -378,8 +373,7 @@ static oasis_status update(oasis_trainer *t, oasis_train_report *r)
 {
     const oasis_train_options *o = &t->options;
     bool judged = t->objective.adversary && t->state.step >= o->adversarial_start;
-    double share = 1. / passes(t),
-           other = judged ? share * oas_gradient_norm(&t->adversary.weights, t->device->pool) : 0;
+    double share = 1. / passes(t), other = judged ? share * oas_gradient_norm(&t->adversary.weights, t->device->pool) : 0;
     r->norm = share * oas_gradient_norm(&t->weights, t->device->pool);
     r->rate = oas_learning_rate(o, t->state.step);
     if (isfinite(r->loss) && isfinite(r->norm) && isfinite(other)) {
@@ -394,10 +388,8 @@ static oasis_status update(oasis_trainer *t, oasis_train_report *r)
     t->state.skipped++;
     if (++t->bad < o->most_bad)
         return OASIS_OK;
-    return oas_fail(&t->message, OASIS_E_ARGUMENT,
-                    "step %lld: the last %d steps gave no finite loss; the checkpoint from "
-                    "before is kept. A smaller 'rate' or 'clip' may help",
-                    (long long)t->state.step, t->bad);
+    return oas_fail(&t->message, OASIS_E_ARGUMENT, "step %lld: the last %d steps gave no finite loss; the checkpoint from "
+                    "before is kept. A smaller 'rate' or 'clip' may help", (long long)t->state.step, t->bad);
 }
 
 /* ---- files --------------------------------------------------------------------------------------------------------- */
@@ -456,8 +448,7 @@ oasis_status oasis_trainer_save(oasis_trainer *t)
     oas_weights_leave_host(&t->adversary.weights);
     OAS_TRY(s);
     t->saved_at = oas_now();
-    return t->shows ? show(t)
-                    : oas_history_page(t->history, t->options.name ? t->options.name : "oasis", NULL, 0, &t->message);
+    return t->shows ? show(t) : oas_history_page(t->history, t->options.name ? t->options.name : "oasis", NULL, 0, &t->message);
 }
 
 static oasis_status write_files(oasis_trainer *t, oasis_train_report *r)
