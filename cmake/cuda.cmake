@@ -14,7 +14,11 @@ if(OASIS_CUDA STREQUAL "EMULATED")
   set(OASIS_CUDA_LIBRARIES stdc++)
 elseif(OASIS_CUDA)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80 90) # code for these, and PTX that newer ones translate
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a) # code for these, and PTX of the first that others translate
+  endif()
+  if("90a" IN_LIST CMAKE_CUDA_ARCHITECTURES)
+    set_source_files_properties(src/cuda/attention_sm90.cu src/cuda/attention_backward_sm90.cu
+      PROPERTIES COMPILE_DEFINITIONS OAS_CUDA_SM90A=1)
   endif()
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 17)

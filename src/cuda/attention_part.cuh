@@ -61,6 +61,13 @@ static inline bool part_has_window(const attention_args *a)
 }
 
 oasis_status oas_attention_forward_tiles(oas_cuda *c, const attention_args *a);
+
+/* By warpgroups: parts that suit them, see part_suits_groups. */
+bool oas_attention_has_groups(const oas_cuda *c);
+oasis_status oas_attention_forward_groups(oas_cuda *c, const attention_args *a);
+oasis_status oas_attention_dq_groups(oas_cuda *c, const attention_args *a);
+oasis_status oas_attention_dkv_groups(oas_cuda *c, const attention_args *a);
+
 oasis_status oas_attention_dq_tiles(oas_cuda *c, const attention_args *a);
 oasis_status oas_attention_dkv_tiles(oas_cuda *c, const attention_args *a);
 oasis_status oas_attention_forward_plain(oas_cuda *c, const attention_args *a);
@@ -73,6 +80,14 @@ static inline int32_t part_tiles(const attention_args *a, int32_t rows)
     if (!part_has_window(a))
         return (a->own_rows + rows - 1) / rows;
     return a->frames * ((a->height + WINDOW_TILE - 1) / WINDOW_TILE) * ((a->width + WINDOW_TILE - 1) / WINDOW_TILE);
+}
+
+/* Heads of 33 to 128 channels without a window, and enough work for every processor. */
+static inline bool part_suits_groups(const oas_cuda *c, const attention_args *a)
+{
+    int64_t blocks = (int64_t)part_tiles(a, 128) * a->heads * a->segments;
+    return !part_has_window(a) && a->head_dim > 32 && a->head_dim <= 128 && blocks >= c->processors &&
+           oas_attention_has_groups(c);
 }
 
 static inline unsigned part_blocks(const attention_args *a)

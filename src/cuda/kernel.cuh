@@ -5,7 +5,7 @@
  * The subset: threadIdx, blockIdx, blockDim, gridDim; __shared__ arrays of constant size and OAS_DYNAMIC_SHARED;
  * __syncthreads, __syncwarp, __shfl_sync, __shfl_xor_sync, __shfl_down_sync with full masks; the helpers below.  Launches
  * are written OAS_LAUNCH.  All threads of a warp reach each shuffle, matrix product and ldmatrix together; all threads of a
- * block each __syncthreads.  No float atomics, no inline PTX outside this file, no library headers.
+ * block each __syncthreads.  No float atomics, no inline PTX outside this file and kernel_sm90.cuh, no library headers.
  */
 #ifndef OAS_CUDA_KERNEL_CUH
 #define OAS_CUDA_KERNEL_CUH
