@@ -10,10 +10,12 @@
 
 #include <math.h>
 
+#ifndef OAS_UNROLL
 #ifdef OAS_CUDA_EMULATED
 #define OAS_UNROLL
 #else
 #define OAS_UNROLL _Pragma("unroll")
+#endif
 #endif
 
 enum { OAS_CHUNK = 8, OAS_BLOCK = 256 };
