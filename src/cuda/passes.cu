@@ -22,10 +22,14 @@ static __global__ void combine_kernel(combine_job j)
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
             y[k] = 0.f, b[k] = 1.f, gate[k] = factor;
-        if (j.b.data)
-            oas_load8_repeated(b, j.b, i, j.b_period, n, j.wide_b);
-        if (j.x.data)
-            oas_load8(y, j.x, i, n, j.wide);
+        if (j.b.data && j.x.data && j.b_period == j.n) {
+            oas_load8_both(y, j.x, b, j.b, i, n, j.wide && j.wide_b);
+        } else {
+            if (j.b.data)
+                oas_load8_repeated(b, j.b, i, j.b_period, n, j.wide_b);
+            if (j.x.data)
+                oas_load8(y, j.x, i, n, j.wide);
+        }
         if (j.gate.data) {
             oas_load8_repeated(gate, j.gate, i, j.gate_period, n, j.wide_gate);
             OAS_UNROLL
@@ -119,17 +123,16 @@ struct act_job {
     bool add, wide, wide_bias;
 };
 
-/* u = x + bias of a chunk. */
-__device__ static inline void load_activation(const act_job &j, int64_t i, int n, float u[OAS_CHUNK])
+/* u + bias of a chunk. */
+__device__ static inline void add_bias(const act_job &j, int64_t i, int n, float u[OAS_CHUNK])
 {
-    oas_load8(u, j.x, i, n, j.wide);
-    if (j.bias.data) {
-        float bias[OAS_CHUNK];
-        oas_load8_repeated(bias, j.bias, i, j.columns, n, j.wide_bias);
-        OAS_UNROLL
-        for (int k = 0; k < OAS_CHUNK; k++)
-            u[k] += bias[k];
-    }
+    if (!j.bias.data)
+        return;
+    float bias[OAS_CHUNK];
+    oas_load8_repeated(bias, j.bias, i, j.columns, n, j.wide_bias);
+    OAS_UNROLL
+    for (int k = 0; k < OAS_CHUNK; k++)
+        u[k] += bias[k];
 }
 
 static __global__ void act_kernel(act_job j)
@@ -137,9 +140,11 @@ static __global__ void act_kernel(act_job j)
     for (int64_t i = oas_first_item() * OAS_CHUNK; i < j.n; i += oas_item_step() * OAS_CHUNK) {
         int n = oas_in_chunk(i, j.n);
         float u[OAS_CHUNK], residual[OAS_CHUNK] = {0.f};
-        load_activation(j, i, n, u);
         if (j.residual.data)
-            oas_load8(residual, j.residual, i, n, j.wide);
+            oas_load8_both(u, j.x, residual, j.residual, i, n, j.wide);
+        else
+            oas_load8(u, j.x, i, n, j.wide);
+        add_bias(j, i, n, u);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
             u[k] = oas_cuda_act(j.act, u[k]) + residual[k];
@@ -152,11 +157,14 @@ static __global__ void slope_kernel(act_job j)
     for (int64_t i = oas_first_item() * OAS_CHUNK; i < j.n; i += oas_item_step() * OAS_CHUNK) {
         int n = oas_in_chunk(i, j.n);
         float u[OAS_CHUNK], dy[OAS_CHUNK];
-        oas_load8(dy, j.dy, i, n, j.wide);
+        if (j.act == OAS_CUDA_LINEAR)
+            oas_load8(dy, j.dy, i, n, j.wide);
+        else
+            oas_load8_both(u, j.x, dy, j.dy, i, n, j.wide);
         if (j.dr.data)
             oas_add8(j.dr, i, dy, n, j.wide);
         if (j.act != OAS_CUDA_LINEAR) {
-            load_activation(j, i, n, u);
+            add_bias(j, i, n, u);
             OAS_UNROLL
             for (int k = 0; k < OAS_CHUNK; k++)
                 dy[k] *= oas_cuda_slope(j.act, u[k]);

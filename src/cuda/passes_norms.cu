@@ -33,7 +33,7 @@ template <int K> struct lane_row {
     int64_t begin, d;
     int lane, lanes;
     bool there, wide;
-    float kept[K > 0 ? K : 1][OAS_CHUNK];
+    oas_raw8 kept[K > 0 ? K : 1];
 
     __device__ int count(int k) const
     {
@@ -43,11 +43,6 @@ template <int K> struct lane_row {
     __device__ int64_t column(int k) const
     {
         return ((int64_t)k * lanes + lane) * OAS_CHUNK;
-    }
-
-    __device__ void load(int k, float v[OAS_CHUNK]) const
-    {
-        oas_load8(v, a, begin + column(k), count(k), wide);
     }
 
     __device__ void start(const row_walk &w, cuda_array from, int64_t row)
@@ -61,17 +56,15 @@ template <int K> struct lane_row {
         wide = w.wide;
         OAS_UNROLL
         for (int k = 0; k < K; k++)
-            load(k, kept[k]);
+            oas_load_raw8(&kept[k], a, begin + column(k), count(k), wide);
     }
 
     __device__ void get(int k, float v[OAS_CHUNK]) const
     {
         if constexpr (K == 0)
-            load(k, v);
+            oas_load8(v, a, begin + column(k), count(k), wide);
         else
-            OAS_UNROLL
-        for (int i = 0; i < OAS_CHUNK; i++)
-            v[i] = kept[k][i];
+            oas_from_raw8(v, kept[k], a.dtype);
     }
 
     /* How many chunks a lane goes through. */
@@ -228,8 +221,7 @@ struct layer_values {
     __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
     {
         float mean = numbers[ROW_NUMBERS * row], r = numbers[ROW_NUMBERS * row + 1];
-        oas_load8(v[0], x, row * d + column, n, wide);
-        oas_load8(v[1], dy, row * d + column, n, wide);
+        oas_load8_both(v[0], x, v[1], dy, row * d + column, n, wide);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
             v[0][k] = v[1][k] * (v[0][k] - mean) * r;
@@ -386,8 +378,7 @@ struct rope_values {
     __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
     {
         float r = numbers[row], angle[OAS_CHUNK], of_x[OAS_CHUNK];
-        oas_load8(of_x, x, row * d + column, n, wide);
-        oas_load8(v[0], dy, row * d + column, n, wide);
+        oas_load8_both(of_x, x, v[0], dy, row * d + column, n, wide);
         load_rope(rope, row, period, head, column, n, wide_rope, angle);
         turn(v[0], angle, -1.f);
         OAS_UNROLL
@@ -518,8 +509,7 @@ struct channel_values {
     __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
     {
         float r = numbers[row], of_x[OAS_CHUNK], g[OAS_CHUNK];
-        oas_load8(of_x, x, row * d + column, n, wide);
-        oas_load8(v[0], dy, row * d + column, n, wide);
+        oas_load8_both(of_x, x, v[0], dy, row * d + column, n, wide);
         oas_load8(g, gamma, column, n, wide);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)

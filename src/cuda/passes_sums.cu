@@ -37,11 +37,12 @@ struct product_values {
 
     __device__ void values(int64_t row, int64_t column, int n, float v[SUMS][OAS_CHUNK]) const
     {
-        oas_load8(v[0], x, row * columns + column, n, wide);
-        if (!b.data)
-            return;
         float other[OAS_CHUNK];
-        oas_load8(other, b, row * columns + column, n, wide);
+        if (!b.data) {
+            oas_load8(v[0], x, row * columns + column, n, wide);
+            return;
+        }
+        oas_load8_both(v[0], x, other, b, row * columns + column, n, wide);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
             v[0][k] *= other[k];

@@ -39,7 +39,8 @@ static inline size_t oas_partial_bytes(const oas_sum_plan *p, int sums)
     return (size_t)(p->slabs * p->columns * sums) * sizeof(float);
 }
 
-template <class F> static __global__ void oas_sum_slabs(F f, oas_sum_plan p, float *partial)
+template <class F>
+static __global__ void __launch_bounds__(OAS_BLOCK, 4) oas_sum_slabs(F f, oas_sum_plan p, float *partial)
 {
     __shared__ float sums[OAS_BLOCK * OAS_CHUNK];
     int x = (int)threadIdx.x % p.across, y = (int)threadIdx.x / p.across;

@@ -99,31 +99,70 @@ __device__ static inline int oas_in_chunk(int64_t at, int64_t end)
     return end - at >= OAS_CHUNK ? OAS_CHUNK : end > at ? (int)(end - at) : 0;
 }
 
-/* Values i .. i+7, of which the first n are there; the others become 0. */
-__device__ static inline void oas_load8(float v[OAS_CHUNK], const cuda_array &a, int64_t i, int n, bool wide)
+/* 8 values as they lie in memory: 8 floats, or pairs of bf16 in the first four words. */
+struct oas_raw8 {
+    uint32_t word[OAS_CHUNK];
+};
+
+/*
+ * Values i .. i+7, of which the first n are there; the others become 0.  Nothing here waits for memory, so several may be
+ * under way.
+ */
+__device__ static inline void oas_load_raw8(oas_raw8 *raw, const cuda_array &a, int64_t i, int n, bool wide)
 {
+    OAS_UNROLL
+    for (int k = 0; k < OAS_CHUNK; k++)
+        raw->word[k] = 0;
     if (wide && n == OAS_CHUNK) {
+        const oas_quad *from = (const oas_quad *)((const char *)a.data + i * (a.dtype == 0 ? 4 : 2));
+        oas_quad low = from[0];
+        OAS_UNROLL
+        for (int k = 0; k < 4; k++)
+            raw->word[k] = low.word[k];
         if (a.dtype == 0) {
-            const oas_quad_floats *from = (const oas_quad_floats *)((const float *)a.data + i);
-            oas_quad_floats low = from[0], high = from[1];
+            oas_quad high = from[1];
             OAS_UNROLL
-            for (int k = 0; k < 4; k++) {
-                v[k] = low.value[k];
-                v[4 + k] = high.value[k];
-            }
-        } else {
-            oas_quad q = *(const oas_quad *)((const uint16_t *)a.data + i);
-            OAS_UNROLL
-            for (int k = 0; k < 4; k++) {
-                v[2 * k] = oas_bf16_load((uint16_t)(q.word[k] & 0xffffu));
-                v[2 * k + 1] = oas_bf16_load((uint16_t)(q.word[k] >> 16));
-            }
+            for (int k = 0; k < 4; k++)
+                raw->word[4 + k] = high.word[k];
         }
         return;
     }
+    if (a.dtype == 0) {
+        OAS_UNROLL
+        for (int k = 0; k < OAS_CHUNK; k++)
+            raw->word[k] = k < n ? ((const uint32_t *)a.data)[i + k] : 0;
+    } else {
+        OAS_UNROLL
+        for (int k = 0; k < OAS_CHUNK; k++)
+            raw->word[k / 2] |= k < n ? (uint32_t)((const uint16_t *)a.data)[i + k] << 16 * (k % 2) : 0;
+    }
+}
+
+__device__ static inline void oas_from_raw8(float v[OAS_CHUNK], const oas_raw8 &raw, int32_t dtype)
+{
     OAS_UNROLL
-    for (int k = 0; k < OAS_CHUNK; k++)
-        v[k] = k < n ? oas_load(&a, i + k) : 0.f;
+    for (int k = 0; k < OAS_CHUNK; k++) {
+        uint32_t half = k % 2 ? raw.word[k / 2] & 0xffff0000u : raw.word[k / 2] << 16;
+        v[k] = __uint_as_float(dtype == 0 ? raw.word[k] : half);
+    }
+}
+
+__device__ static inline void oas_load8(float v[OAS_CHUNK], const cuda_array &a, int64_t i, int n, bool wide)
+{
+    oas_raw8 raw;
+    oas_load_raw8(&raw, a, i, n, wide);
+    oas_from_raw8(v, raw, a.dtype);
+}
+
+/* The same of two arrays at once. */
+__device__ static inline void oas_load8_both(float v[OAS_CHUNK], const cuda_array &a, float w[OAS_CHUNK],
+                                             const cuda_array &b, int64_t i, int n, bool wide)
+{
+    oas_raw8 first, second;
+    oas_load_raw8(&first, a, i, n, wide);
+    oas_load_raw8(&second, b, i, n, wide);
+    oas_from_raw8(v, first, a.dtype);
+    oas_from_raw8(w, second, b.dtype);
 }
 
 /* Stores the first n values. */
