@@ -10,14 +10,6 @@
 
 #include <math.h>
 
-#ifndef OAS_UNROLL
-#ifdef OAS_CUDA_EMULATED
-#define OAS_UNROLL
-#else
-#define OAS_UNROLL _Pragma("unroll")
-#endif
-#endif
-
 enum { OAS_CHUNK = 8, OAS_BLOCK = 256 };
 
 /* As oas_activation (tensor/ops.h, which C++ cannot read). */
