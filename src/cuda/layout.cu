@@ -3,6 +3,7 @@
  * from.  Going through the 8 the place is counted on, digit by digit, so that only the first costs divisions.
  */
 #include "cuda/layout.h"
+#include "cuda/layout_parts.cuh"
 #include "cuda/passes_parts.cuh"
 #include "cuda/values.cuh"
 
@@ -338,6 +339,21 @@ static oasis_status stack_frames_backward(oas_cuda *c, float *dx, float *dhistor
 }
 
 const struct cuda_layout oas_cuda_layout = {
-    space_to_depth, depth_to_space,         take_channels, take_channels_backward, move_frames,
-    repeat_pixels,  repeat_pixels_backward, stack_frames,  stack_frames_backward,
+    space_to_depth,
+    depth_to_space,
+    take_channels,
+    take_channels_backward,
+    move_frames,
+    repeat_pixels,
+    repeat_pixels_backward,
+    stack_frames,
+    stack_frames_backward,
+    oas_layout_crop,
+    oas_layout_crop_backward,
+    oas_layout_unfold,
+    oas_layout_unfold_backward,
+    oas_layout_max_pool,
+    oas_layout_max_pool_backward,
+    oas_layout_l2_pool,
+    oas_layout_l2_pool_backward,
 };

@@ -22,6 +22,15 @@ typedef struct cuda_blocks {
     bool copies;
 } cuda_blocks;
 
+/*
+ * Windows of side x side pixels, `stride` apart, over pictures [frames, height, width, channels] with zeros `pad` wide around:
+ * down x across of them in a frame.
+ */
+typedef struct cuda_windows {
+    int64_t frames, height, width, channels, down, across;
+    int32_t side, stride, pad;
+} cuda_windows;
+
 struct cuda_layout {
     /* Positions from pixels; those of a frame that belongs to none become 0. */
     oasis_status (*space_to_depth)(oas_cuda *c, cuda_array positions, cuda_array pixels, const cuda_blocks *b,
@@ -53,6 +62,21 @@ struct cuda_layout {
                                  int64_t frames, int64_t n, int64_t kt);
     oasis_status (*stack_frames_backward)(oas_cuda *c, float *dx, float *dhistory, const float *dy, int64_t batch,
                                           int64_t frames, int64_t n, int64_t kt);
+    /* x [frames, height, width, channels], of it the rectangle [out_height, out_width] from (top, left) on. */
+    oasis_status (*crop)(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4], const int64_t rectangle[4]);
+    oasis_status (*crop_backward)(oas_cuda *c, float *dx, const float *dy, const int64_t size[4],
+                                  const int64_t rectangle[4]);
+    /* y [frames, down, across, channels * side^2]: value (c*side + row)*side + column of a window. */
+    oasis_status (*unfold)(oas_cuda *c, cuda_array y, cuda_array x, const cuda_windows *w);
+    oasis_status (*unfold_backward)(oas_cuda *c, float *dx, const float *dy, const cuda_windows *w);
+    /* Maxima; place (or NULL) keeps the pixel of the window that each was. */
+    oasis_status (*max_pool)(oas_cuda *c, cuda_array y, uint8_t *place, cuda_array x, const cuda_windows *w);
+    oasis_status (*max_pool_backward)(oas_cuda *c, float *dx, const uint8_t *place, const float *dy,
+                                      const cuda_windows *w);
+    /* sqrt(h x^2 + 1e-12), h the 3x3 Hann window of sum 1. */
+    oasis_status (*l2_pool)(oas_cuda *c, cuda_array y, cuda_array x, const cuda_windows *w);
+    oasis_status (*l2_pool_backward)(oas_cuda *c, float *dx, cuda_array y, cuda_array x, const float *dy,
+                                     const cuda_windows *w);
 };
 
 extern const struct cuda_layout oas_cuda_layout;

@@ -2,7 +2,7 @@
  * Losses.  Every block gives the sum of its values in double, and one block adds up the blocks; derivatives are gathered, so
  * that no two threads write one value.
  */
-#include "cuda/losses.h"
+#include "cuda/losses_parts.cuh"
 #include "cuda/totals.cuh"
 
 /* ---- value by value: Charbonnier, mean square, scores ----------------------------------------------------------------- */
@@ -491,5 +491,18 @@ static oasis_status gradient(oas_cuda *c, const cuda_loss *l, const cuda_picture
 }
 
 const struct cuda_losses oas_cuda_losses = {
-    values_bytes, charbonnier, mse, score, motion_bytes, motion, spectrum_bytes, spectrum, gradient_bytes, gradient,
+    values_bytes,
+    charbonnier,
+    mse,
+    score,
+    motion_bytes,
+    motion,
+    spectrum_bytes,
+    spectrum,
+    gradient_bytes,
+    gradient,
+    oas_losses_features_bytes,
+    oas_losses_features,
+    oas_losses_dists_bytes,
+    oas_losses_dists,
 };

@@ -45,6 +45,12 @@ struct cuda_losses {
     /* |neighbours' difference of y-t| at 1 to 6 levels of resolution. */
     size_t (*gradient_bytes)(oas_cuda *c, const cuda_pictures *p, int32_t levels);
     oasis_status (*gradient)(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p, int32_t levels);
+    /* The sum over a row's channels of w (y/|y| - t/|t|)^2, the mean over rows; channel_weights [d] or NULL = ones. */
+    size_t (*features_bytes)(oas_cuda *c, int64_t rows, int64_t d);
+    oasis_status (*features)(oas_cuda *c, const cuda_loss *l, const float *channel_weights, int64_t rows, int64_t d);
+    /* DISTS of one map, the mean over frames; alpha_beta [2, channels]. */
+    size_t (*dists_bytes)(oas_cuda *c, const cuda_pictures *p);
+    oasis_status (*dists)(oas_cuda *c, const cuda_loss *l, const float *alpha_beta, const cuda_pictures *p);
 };
 
 extern const struct cuda_losses oas_cuda_losses;

@@ -1,99 +1,10 @@
 /*
- * Norms: a warp, or a part of one, for every row.  Of a row of d values each of `lanes` lanes holds the chunks lane,
- * lane + lanes, ...: in registers up to 1536 values (K chunks), else they are read again for every use (K = 0).
- *
- * The way back runs over rows first, which gives dx and keeps a few numbers of every row; a second pass sums over rows for
- * the gradients of gains.
+ * Norms of rows.  The way back runs over rows first, which gives dx and keeps a few numbers of every row; a second pass sums
+ * over rows for the gradients of gains.
  */
 #include "cuda/passes_parts.cuh"
+#include "cuda/rows.cuh"
 #include "cuda/sums.cuh"
-
-enum { WARP = 32 };
-
-/* Lanes of a row: a power of two. */
-static int lanes_for(int64_t d)
-{
-    int64_t chunks = (d + OAS_CHUNK - 1) / OAS_CHUNK;
-    int lanes = 1;
-    while (lanes < chunks && lanes < WARP)
-        lanes *= 2;
-    return lanes;
-}
-
-/* The rows of a thread's group of lanes, and the chunks of a lane. */
-struct row_walk {
-    int64_t rows, d;
-    int lanes;
-    bool wide;
-};
-
-/* A row as one lane sees it.  All lanes of a warp walk together; groups behind the last row see no values. */
-template <int K> struct lane_row {
-    cuda_array a;
-    int64_t begin, d;
-    int lane, lanes;
-    bool there, wide;
-    oas_raw8 kept[K > 0 ? K : 1];
-
-    __device__ int count(int k) const
-    {
-        return there ? oas_in_chunk(column(k), d) : 0;
-    }
-
-    __device__ int64_t column(int k) const
-    {
-        return ((int64_t)k * lanes + lane) * OAS_CHUNK;
-    }
-
-    __device__ void start(const row_walk &w, cuda_array from, int64_t row)
-    {
-        a = from;
-        begin = row * w.d;
-        d = w.d;
-        lane = (int)threadIdx.x % w.lanes;
-        lanes = w.lanes;
-        there = row < w.rows;
-        wide = w.wide;
-        OAS_UNROLL
-        for (int k = 0; k < K; k++)
-            oas_load_raw8(&kept[k], a, begin + column(k), count(k), wide);
-    }
-
-    __device__ void get(int k, float v[OAS_CHUNK]) const
-    {
-        if constexpr (K == 0)
-            oas_load8(v, a, begin + column(k), count(k), wide);
-        else
-            oas_from_raw8(v, kept[k], a.dtype);
-    }
-
-    /* How many chunks a lane goes through. */
-    __device__ int chunks() const
-    {
-        return K > 0 ? K : (int)((d + (int64_t)lanes * OAS_CHUNK - 1) / ((int64_t)lanes * OAS_CHUNK));
-    }
-};
-
-/* The walk over rows: `row` of this group, as long as any group of the warp has one. */
-#define FOR_ROWS(w, row)                                                                                               \
-    for (int64_t row = oas_first_item() / (w).lanes, oas_warp_row = oas_first_item() / WARP * (WARP / (w).lanes);      \
-         oas_warp_row < (w).rows; row += oas_item_step() / (w).lanes, oas_warp_row += oas_item_step() / (w).lanes)
-
-/* Launches kernel<K>(walk, job) with the K that fits. */
-#define LAUNCH_ROWS(c, kernel, walk, job)                                                                              \
-    do {                                                                                                               \
-        int64_t each = (int64_t)(walk).lanes * OAS_CHUNK;                                                              \
-        int64_t k = ((walk).d + each - 1) / each;                                                                      \
-        unsigned blocks = oas_blocks(c, (walk).rows * (walk).lanes);                                                   \
-        auto chosen = k <= 1 ? kernel<1> : k <= 2 ? kernel<2> : k <= 4 ? kernel<4> : k <= 6 ? kernel<6> : kernel<0>;   \
-        OAS_LAUNCH(c, chosen, blocks, OAS_BLOCK, 0, walk, job);                                                        \
-    } while (0)
-
-static row_walk walk_of(int64_t rows, int64_t d, bool wide)
-{
-    row_walk w = {rows, d, lanes_for(d), wide};
-    return w;
-}
 
 enum { ROW_NUMBERS = 2 }; /* floats that the way back keeps of a row */
 
@@ -112,7 +23,7 @@ struct layer_job {
     float plus, eps;
 };
 
-template <int K> __device__ static void statistics(const lane_row<K> &x, float eps, float *mean, float *r)
+template <int K> __device__ static void statistics(const oas_lane_row<K> &x, float eps, float *mean, float *r)
 {
     float sum = 0.f, square = 0.f, v[OAS_CHUNK];
     OAS_UNROLL
@@ -134,11 +45,11 @@ template <int K> __device__ static void statistics(const lane_row<K> &x, float e
     *r = 1.f / sqrtf(oas_group_sum(square, x.lanes) / (float)x.d + eps);
 }
 
-template <int K> static __global__ void layer_norm_kernel(row_walk w, layer_job j)
+template <int K> static __global__ void layer_norm_kernel(oas_row_walk w, layer_job j)
 {
-    FOR_ROWS(w, row)
+    OAS_FOR_ROWS(w, row)
     {
-        lane_row<K> x;
+        oas_lane_row<K> x;
         float mean, r, v[OAS_CHUNK], gain[OAS_CHUNK], shift[OAS_CHUNK];
         x.start(w, j.x, row);
         statistics(x, j.eps, &mean, &r);
@@ -163,17 +74,17 @@ oasis_status oas_pass_layer_norm(oas_cuda *c, cuda_array y, cuda_array x, const 
         return OASIS_OK;
     layer_job j = {y, x, oas_float_array(gain), oas_float_array(shift), OAS_NONE, OAS_NONE, NULL, plus, eps};
     bool wide = oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d) && oas_is_wide(shift, d);
-    row_walk w = walk_of(rows, d, wide);
-    LAUNCH_ROWS(c, layer_norm_kernel, w, j);
+    oas_row_walk w = oas_walk_of(rows, d, wide);
+    OAS_LAUNCH_ROWS(c, layer_norm_kernel, oas_blocks(c, rows * w.lanes), w, j);
     return oas_launched();
 }
 
 /* With u = (x - mean) r and e = dy (plus + gain):  dx += r (e - mean(e) - u mean(e u)). */
-template <int K> static __global__ void layer_norm_backward_kernel(row_walk w, layer_job j)
+template <int K> static __global__ void layer_norm_backward_kernel(oas_row_walk w, layer_job j)
 {
-    FOR_ROWS(w, row)
+    OAS_FOR_ROWS(w, row)
     {
-        lane_row<K> x, dy;
+        oas_lane_row<K> x, dy;
         float mean, r, sum = 0.f, along = 0.f, v[OAS_CHUNK], e[OAS_CHUNK], gain[OAS_CHUNK];
         x.start(w, j.x, row);
         dy.start(w, j.dy, row);
@@ -238,8 +149,8 @@ oasis_status oas_pass_layer_norm_backward(oas_cuda *c, float *dx, float *dgain, 
     bool wide = oas_is_wide(x, d) && oas_is_wide(dx, d) && oas_is_wide(gain, d) && oas_is_wide(dy, d);
     layer_job j = {OAS_NONE, x,  oas_float_array(gain), OAS_NONE, oas_float_array(dy), oas_float_array(dx), numbers,
                    plus,     eps};
-    row_walk w = walk_of(rows, d, wide);
-    LAUNCH_ROWS(c, layer_norm_backward_kernel, w, j);
+    oas_row_walk w = oas_walk_of(rows, d, wide);
+    OAS_LAUNCH_ROWS(c, layer_norm_backward_kernel, oas_blocks(c, rows * w.lanes), w, j);
     layer_values f = {x, oas_float_array(dy), numbers, d, wide};
     oas_sum_plan p = oas_plan_sums(rows, d);
     return dgain || dshift ? oas_sum_rows(c, f, &p, gradients, sums) : oas_launched();
@@ -278,7 +189,7 @@ __device__ static inline void turn(float v[OAS_CHUNK], const float angle[OAS_CHU
     }
 }
 
-template <int K> __device__ static float square_sum(const lane_row<K> &x)
+template <int K> __device__ static float square_sum(const oas_lane_row<K> &x)
 {
     float square = 0.f, v[OAS_CHUNK];
     OAS_UNROLL
@@ -291,11 +202,11 @@ template <int K> __device__ static float square_sum(const lane_row<K> &x)
     return oas_group_sum(square, x.lanes);
 }
 
-template <int K> static __global__ void rope_kernel(row_walk w, rope_job j)
+template <int K> static __global__ void rope_kernel(oas_row_walk w, rope_job j)
 {
-    FOR_ROWS(w, row)
+    OAS_FOR_ROWS(w, row)
     {
-        lane_row<K> x;
+        oas_lane_row<K> x;
         float v[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK];
         x.start(w, j.x, row);
         float r = 1.f / sqrtf(square_sum(x) / (float)w.d + j.eps);
@@ -321,17 +232,17 @@ oasis_status oas_pass_rms_norm_rope(oas_cuda *c, cuda_array y, cuda_array x, con
         return OASIS_OK;
     rope_job j = {y,    x,   oas_float_array(gain),  oas_float_array(rope), OAS_NONE, OAS_NONE, NULL, period,
                   head, eps, oas_is_wide(rope, head)};
-    row_walk w = walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d));
-    LAUNCH_ROWS(c, rope_kernel, w, j);
+    oas_row_walk w = oas_walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d));
+    OAS_LAUNCH_ROWS(c, rope_kernel, oas_blocks(c, rows * w.lanes), w, j);
     return oas_launched();
 }
 
 /* With du = dy turned back:  dx += r du gain - x r^3 / d sum(du gain x). */
-template <int K> static __global__ void rope_backward_kernel(row_walk w, rope_job j)
+template <int K> static __global__ void rope_backward_kernel(oas_row_walk w, rope_job j)
 {
-    FOR_ROWS(w, row)
+    OAS_FOR_ROWS(w, row)
     {
-        lane_row<K> x, dy;
+        oas_lane_row<K> x, dy;
         float v[OAS_CHUNK], du[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK], along = 0.f;
         x.start(w, j.x, row);
         dy.start(w, j.dy, row);
@@ -406,8 +317,8 @@ oasis_status oas_pass_rms_norm_rope_backward(oas_cuda *c, float *dx, float *dgai
                   head,
                   eps,
                   oas_is_wide(rope, head)};
-    row_walk w = walk_of(rows, d, wide);
-    LAUNCH_ROWS(c, rope_backward_kernel, w, j);
+    oas_row_walk w = oas_walk_of(rows, d, wide);
+    OAS_LAUNCH_ROWS(c, rope_backward_kernel, oas_blocks(c, rows * w.lanes), w, j);
     rope_values f = {x, oas_float_array(dy), oas_float_array(rope), numbers, d, period, head, wide, j.wide_rope};
     oas_sum_plan p = oas_plan_sums(rows, d);
     return dgain ? oas_sum_rows(c, f, &p, &dgain, sums) : oas_launched();
@@ -424,11 +335,11 @@ struct channel_job {
 /* |x| counts at least this much (ops/channel_norm.c). */
 #define LEAST_LENGTH 1e-12f
 
-template <int K> static __global__ void channel_norm_kernel(row_walk w, channel_job j)
+template <int K> static __global__ void channel_norm_kernel(oas_row_walk w, channel_job j)
 {
-    FOR_ROWS(w, row)
+    OAS_FOR_ROWS(w, row)
     {
-        lane_row<K> x;
+        oas_lane_row<K> x;
         float v[OAS_CHUNK], gamma[OAS_CHUNK];
         x.start(w, j.x, row);
         float r = sqrtf((float)w.d) / fmaxf(sqrtf(square_sum(x)), LEAST_LENGTH);
@@ -451,17 +362,17 @@ oasis_status oas_pass_channel_norm(oas_cuda *c, cuda_array y, cuda_array x, cons
     if (rows < 1 || d < 1)
         return OASIS_OK;
     channel_job j = {y, x, oas_float_array(gamma), OAS_NONE, OAS_NONE, NULL, act};
-    row_walk w = walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gamma, d));
-    LAUNCH_ROWS(c, channel_norm_kernel, w, j);
+    oas_row_walk w = oas_walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gamma, d));
+    OAS_LAUNCH_ROWS(c, channel_norm_kernel, oas_blocks(c, rows * w.lanes), w, j);
     return oas_launched();
 }
 
 /* With u = x r and dv = act'(u gamma) dy:  dx += r (dv gamma - u mean(dv gamma u)), without the mean at the least length. */
-template <int K> static __global__ void channel_norm_backward_kernel(row_walk w, channel_job j)
+template <int K> static __global__ void channel_norm_backward_kernel(oas_row_walk w, channel_job j)
 {
-    FOR_ROWS(w, row)
+    OAS_FOR_ROWS(w, row)
     {
-        lane_row<K> x, dy;
+        oas_lane_row<K> x, dy;
         float v[OAS_CHUNK], e[OAS_CHUNK], gamma[OAS_CHUNK], mean = 0.f;
         x.start(w, j.x, row);
         dy.start(w, j.dy, row);
@@ -525,8 +436,8 @@ oasis_status oas_pass_channel_norm_backward(oas_cuda *c, float *dx, float *dgamm
     float *numbers = (float *)partial, *sums = numbers + ROW_NUMBERS * rows;
     bool wide = oas_is_wide(x, d) && oas_is_wide(dx, d) && oas_is_wide(gamma, d) && oas_is_wide(dy, d);
     channel_job j = {OAS_NONE, x, oas_float_array(gamma), oas_float_array(dy), oas_float_array(dx), numbers, act};
-    row_walk w = walk_of(rows, d, wide);
-    LAUNCH_ROWS(c, channel_norm_backward_kernel, w, j);
+    oas_row_walk w = oas_walk_of(rows, d, wide);
+    OAS_LAUNCH_ROWS(c, channel_norm_backward_kernel, oas_blocks(c, rows * w.lanes), w, j);
     channel_values f = {x, oas_float_array(dy), oas_float_array(gamma), numbers, d, act, wide};
     oas_sum_plan p = oas_plan_sums(rows, d);
     return dgamma ? oas_sum_rows(c, f, &p, &dgamma, sums) : oas_launched();

@@ -103,6 +103,16 @@ static void near_one(tensor *w)
         oas_f32(w)[i] += 1.f;
 }
 
+static oasis_status features_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t rows = oas_rows(n->in[0]), d = oas_last(n->in[0], 0);
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->features_bytes(c, rows, d), &l))
+        return g->status;
+    return c->tables.losses->features(c, &l, n->in[2] ? oas_f32(n->in[2]) : NULL, rows, d);
+}
+
 static bool features_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -125,8 +135,8 @@ const op oas_op_loss_features = {
     .shape = features_shape,
     .keep = oas_loss_keep,
     .scratch = features_scratch,
-    .forward = {[OAS_REF] = features_ref, [OAS_CPU] = features_ref},
-    .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward},
+    .forward = {[OAS_REF] = features_ref, [OAS_CPU] = features_ref, [OAS_CUDA] = features_cuda},
+    .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward, [OAS_CUDA] = oas_loss_cuda_backward},
     .sample = features_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -221,6 +231,17 @@ static size_t dists_scratch(graph *g, const node *n)
     return oas_loss_scratch(g, dists_slabs(n), dists_floats(n));
 }
 
+static oasis_status dists_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const int64_t *s = n->in[0]->shape.size;
+    cuda_pictures p = {s[0] * s[1], s[1], s[2], s[3], s[4]};
+    cuda_loss l;
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->dists_bytes(c, &p), &l))
+        return g->status;
+    return c->tables.losses->dists(c, &l, oas_f32(n->in[2]), &p);
+}
+
 static bool dists_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -244,8 +265,8 @@ const op oas_op_loss_dists = {
     .shape = dists_shape,
     .keep = oas_loss_keep,
     .scratch = dists_scratch,
-    .forward = {[OAS_REF] = dists_ref, [OAS_CPU] = dists_ref},
-    .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward},
+    .forward = {[OAS_REF] = dists_ref, [OAS_CPU] = dists_ref, [OAS_CUDA] = dists_cuda},
+    .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward, [OAS_CUDA] = oas_loss_cuda_backward},
     .sample = dists_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,

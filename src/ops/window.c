@@ -7,6 +7,7 @@
  *
  * Backward goes by rows of the input: each collects from the windows that saw it, so that threads do not meet.
  */
+#include "cuda/layout.h"
 #include "ops/op.h"
 #include "tensor/sampler.h"
 
@@ -99,6 +100,33 @@ static oasis_status crop_backward(graph *g, const node *n)
     return for_rows(g, n, n->out, crop_back_row);
 }
 
+/* Sizes of the input, and of the rectangle, as the kernels want them. */
+static void crop_sizes(const node *n, int64_t size[4], int64_t rectangle[4])
+{
+    const struct window_param *p = OAS_PARAM(struct window_param, n);
+    const int64_t *s = n->in[0]->shape.size;
+    size[0] = s[0] * s[1], size[1] = s[2], size[2] = s[3], size[3] = s[4];
+    rectangle[0] = p->y, rectangle[1] = p->x, rectangle[2] = p->h, rectangle[3] = p->w;
+}
+
+static oasis_status crop_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t size[4], rectangle[4];
+    crop_sizes(n, size, rectangle);
+    return g->planning ? OASIS_OK : c->tables.layout->crop(c, oas_array(n->out), oas_array(n->in[0]), size, rectangle);
+}
+
+static oasis_status crop_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    int64_t size[4], rectangle[4];
+    crop_sizes(n, size, rectangle);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->crop_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), size, rectangle);
+}
+
 static bool crop_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -113,8 +141,8 @@ const op oas_op_crop = {
     .stage = "passes",
     .n_in = 1,
     .shape = crop_shape,
-    .forward = {[OAS_REF] = crop_run, [OAS_CPU] = crop_run},
-    .backward = {[OAS_REF] = crop_backward, [OAS_CPU] = crop_backward},
+    .forward = {[OAS_REF] = crop_run, [OAS_CPU] = crop_run, [OAS_CUDA] = crop_cuda},
+    .backward = {[OAS_REF] = crop_backward, [OAS_CPU] = crop_backward, [OAS_CUDA] = crop_cuda_backward},
     .sample = crop_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
@@ -151,6 +179,14 @@ static void windows_of(const struct window_param *p, int64_t at, int64_t count, 
     *begin = first <= 0 ? 0 : (first + p->stride - 1) / p->stride;
     *end = (at + p->pad) / p->stride + 1;
     *end = *end < count ? *end : count;
+}
+
+/* As the kernels want them. */
+static cuda_windows cuda_windows_of(const node *n)
+{
+    const struct window_param *p = OAS_PARAM(struct window_param, n);
+    const int64_t *s = n->in[0]->shape.size, *o = n->out->shape.size;
+    return (cuda_windows){s[0] * s[1], s[2], s[3], s[4], o[2], o[3], p->h, p->stride, p->pad};
 }
 
 /* ---- unfold ---------------------------------------------------------------------------------------------------------- */
@@ -225,6 +261,22 @@ static oasis_status unfold_backward(graph *g, const node *n)
     return for_rows(g, n, n->in[0], unfold_back_row);
 }
 
+static oasis_status unfold_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_windows w = cuda_windows_of(n);
+    return g->planning ? OASIS_OK : c->tables.layout->unfold(c, oas_array(n->out), oas_array(n->in[0]), &w);
+}
+
+static oasis_status unfold_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_windows w = cuda_windows_of(n);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->unfold_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), &w);
+}
+
 static bool unfold_sample(sampler *s, int i, node *n)
 {
     static const struct window_param cases[] = {
@@ -242,8 +294,8 @@ const op oas_op_unfold = {
     .stage = "passes",
     .n_in = 1,
     .shape = unfold_shape,
-    .forward = {[OAS_REF] = unfold_run, [OAS_CPU] = unfold_run},
-    .backward = {[OAS_REF] = unfold_backward, [OAS_CPU] = unfold_backward},
+    .forward = {[OAS_REF] = unfold_run, [OAS_CPU] = unfold_run, [OAS_CUDA] = unfold_cuda},
+    .backward = {[OAS_REF] = unfold_backward, [OAS_CPU] = unfold_backward, [OAS_CUDA] = unfold_cuda_backward},
     .sample = unfold_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
@@ -344,6 +396,22 @@ static oasis_status max_backward(graph *g, const node *n)
     return for_rows(g, n, n->in[0], max_back_row);
 }
 
+static oasis_status max_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_windows w = cuda_windows_of(n);
+    return g->planning ? OASIS_OK : c->tables.layout->max_pool(c, oas_array(n->out), n->keep, oas_array(n->in[0]), &w);
+}
+
+static oasis_status max_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_windows w = cuda_windows_of(n);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->max_pool_backward(c, oas_gradient_of(n->in[0]), n->keep, oas_gradient_of(n->out), &w);
+}
+
 static bool max_sample(sampler *s, int i, node *n)
 {
     static const struct window_param cases[] = {{.h = 3, .stride = 2, .ceil = 1},
@@ -364,8 +432,8 @@ const op oas_op_max_pool = {
     .n_in = 1,
     .shape = max_shape,
     .keep = max_keep,
-    .forward = {[OAS_REF] = max_run, [OAS_CPU] = max_run},
-    .backward = {[OAS_REF] = max_backward, [OAS_CPU] = max_backward},
+    .forward = {[OAS_REF] = max_run, [OAS_CPU] = max_run, [OAS_CUDA] = max_cuda},
+    .backward = {[OAS_REF] = max_backward, [OAS_CPU] = max_backward, [OAS_CUDA] = max_cuda_backward},
     .sample = max_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,
@@ -445,6 +513,23 @@ static oasis_status l2_backward(graph *g, const node *n)
     return for_rows(g, n, n->in[0], l2_back_row);
 }
 
+static oasis_status l2_cuda(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_windows w = cuda_windows_of(n);
+    return g->planning ? OASIS_OK : c->tables.layout->l2_pool(c, oas_array(n->out), oas_array(n->in[0]), &w);
+}
+
+static oasis_status l2_cuda_backward(graph *g, const node *n)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    cuda_windows w = cuda_windows_of(n);
+    if (g->planning || !n->in[0]->grad)
+        return OASIS_OK;
+    return c->tables.layout->l2_pool_backward(c, oas_gradient_of(n->in[0]), oas_array(n->out), oas_array(n->in[0]),
+                                              oas_gradient_of(n->out), &w);
+}
+
 static bool l2_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
@@ -459,8 +544,8 @@ const op oas_op_l2_pool = {
     .stage = "passes",
     .n_in = 1,
     .shape = window_shape,
-    .forward = {[OAS_REF] = l2_run, [OAS_CPU] = l2_run},
-    .backward = {[OAS_REF] = l2_backward, [OAS_CPU] = l2_backward},
+    .forward = {[OAS_REF] = l2_run, [OAS_CPU] = l2_run, [OAS_CUDA] = l2_cuda},
+    .backward = {[OAS_REF] = l2_backward, [OAS_CPU] = l2_backward, [OAS_CUDA] = l2_cuda_backward},
     .sample = l2_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 4e-3f,

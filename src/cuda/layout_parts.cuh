@@ -1,0 +1,20 @@
+/* The functions of struct cuda_layout that layout_windows.cu has; described in cuda/layout.h. */
+#ifndef OAS_CUDA_LAYOUT_PARTS_CUH
+#define OAS_CUDA_LAYOUT_PARTS_CUH
+
+#include "cuda/layout.h"
+
+oasis_status oas_layout_crop(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4],
+                             const int64_t rectangle[4]);
+oasis_status oas_layout_crop_backward(oas_cuda *c, float *dx, const float *dy, const int64_t size[4],
+                                      const int64_t rectangle[4]);
+oasis_status oas_layout_unfold(oas_cuda *c, cuda_array y, cuda_array x, const cuda_windows *w);
+oasis_status oas_layout_unfold_backward(oas_cuda *c, float *dx, const float *dy, const cuda_windows *w);
+oasis_status oas_layout_max_pool(oas_cuda *c, cuda_array y, uint8_t *place, cuda_array x, const cuda_windows *w);
+oasis_status oas_layout_max_pool_backward(oas_cuda *c, float *dx, const uint8_t *place, const float *dy,
+                                          const cuda_windows *w);
+oasis_status oas_layout_l2_pool(oas_cuda *c, cuda_array y, cuda_array x, const cuda_windows *w);
+oasis_status oas_layout_l2_pool_backward(oas_cuda *c, float *dx, cuda_array y, cuda_array x, const float *dy,
+                                         const cuda_windows *w);
+
+#endif
