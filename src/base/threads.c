@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
@@ -137,6 +138,36 @@ void oas_pool_run(oas_pool *pool, int64_t slabs, oas_slab_fn *fn, void *task)
     while (pool->busy > 0)
         pthread_cond_wait(&pool->done, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+}
+
+enum { STRETCH_BYTES = 256 << 10 };
+
+struct stretches {
+    char *to;
+    const char *from; /* NULL: zeros */
+    size_t bytes;
+};
+
+static void run_stretch(void *task, int64_t slab, int worker)
+{
+    (void)worker;
+    const struct stretches *t = task;
+    size_t at = (size_t)slab * STRETCH_BYTES, left = t->bytes - at, n = left < STRETCH_BYTES ? left : STRETCH_BYTES;
+    if (t->from)
+        memcpy(t->to + at, t->from + at, n);
+    else
+        memset(t->to + at, 0, n);
+}
+
+void oas_pool_copy(oas_pool *pool, void *to, const void *from, size_t bytes)
+{
+    struct stretches t = {to, from, bytes};
+    oas_pool_run(pool, (int64_t)((bytes + STRETCH_BYTES - 1) / STRETCH_BYTES), run_stretch, &t);
+}
+
+void oas_pool_zero(oas_pool *pool, void *to, size_t bytes)
+{
+    oas_pool_copy(pool, to, NULL, bytes);
 }
 
 /* Processors of the cgroup (version 2) quota, rounded up; 0 when there is none. */

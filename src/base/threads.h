@@ -29,6 +29,10 @@ int oas_pool_workers(const oas_pool *pool);
 /* Runs fn(task, 0 .. slabs-1, worker) and returns when all are done.  NULL pool: here, in order.  Not re-entrant. */
 void oas_pool_run(oas_pool *pool, int64_t slabs, oas_slab_fn *fn, void *task);
 
+/* Copies, or sets to zero, by all threads of the pool; below a few hundred kilobytes here. */
+void oas_pool_copy(oas_pool *pool, void *to, const void *from, size_t bytes);
+void oas_pool_zero(oas_pool *pool, void *to, size_t bytes);
+
 /* The number of processors this process may use (affinity and cgroup quota), at least 1. */
 int oas_cpu_count(void);
 

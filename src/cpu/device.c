@@ -89,3 +89,8 @@ bool oas_device_has_bf16(const device *d)
 {
     return d->cuda || d->level >= OAS_LEVEL_AVX512BF16;
 }
+
+void oas_device_zero(device *d, void *to, size_t bytes)
+{
+    oas_pool_zero(d ? d->pool : NULL, to, bytes);
+}

@@ -364,6 +364,11 @@ oasis_status oas_dnnl_weights(dnnl_cache *c, const dnnl_job *job, const tensor *
     return pack_weights(&task, own);
 }
 
+bool oas_dnnl_weights_alike(const dnnl_job *a, const dnnl_job *b)
+{
+    return dnnl_memory_desc_equal(&a->w, &b->w);
+}
+
 size_t oas_dnnl_gradient_floats(const dnnl_job *job)
 {
     return dnnl_memory_desc_get_size(&job->y) / sizeof(float);

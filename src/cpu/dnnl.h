@@ -53,6 +53,9 @@ size_t oas_dnnl_scratch_bytes(const dnnl_job *job); /* per worker */
 oasis_status oas_dnnl_weights(dnnl_cache *cache, const dnnl_job *job, const tensor *w, int permute, void *own,
                               const void **packed);
 
+/* Do two jobs read packed weights of one layout, so that what is packed for one serves both? */
+bool oas_dnnl_weights_alike(const dnnl_job *a, const dnnl_job *b);
+
 /* What oas_dnnl_weights takes as `permute` to read a dense weight as [in, out]: the way back through a layer. */
 enum { OAS_DNNL_TRANSPOSED = -1 };
 

@@ -266,12 +266,23 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     return true;
 }
 
+/* The first of the three jobs that reads packed weights as job i does: they are packed once. */
+static int packed_with(const struct conv_jobs *j, int i)
+{
+    const dnnl_job *jobs[3] = {j->first, j->middle, j->last};
+    int same = 0;
+    while (!oas_dnnl_weights_alike(jobs[same], jobs[i]))
+        same++;
+    return same;
+}
+
 static size_t conv_scratch(graph *g, const node *n)
 {
     struct conv_jobs j;
     if (!conv_prepare(g, n, &j))
         return 0;
-    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + 3 * j.weight_bytes;
+    size_t packs = 1u + (packed_with(&j, 1) == 1 ? 1 : 0) + (packed_with(&j, 2) == 2 ? 1 : 0);
+    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + packs * j.weight_bytes;
 }
 
 struct conv_task {
@@ -353,6 +364,11 @@ static oasis_status conv_start(struct conv_task *t)
     int permute = oas_conv_stacked(w) ? 0 : (int)oas_conv_frames(x, w);
     const dnnl_job *jobs[3] = {t->jobs.first, t->jobs.middle, t->jobs.last};
     for (int i = 0; i < 3; i++) {
+        int same = packed_with(&t->jobs, i);
+        if (same < i) {
+            t->weights[i] = t->weights[same];
+            continue;
+        }
         void *own = t->jobs.weight_bytes ? oas_scratch(g, t->jobs.weight_bytes) : NULL;
         if (g->status < 0)
             return g->status;
@@ -377,7 +393,7 @@ static oasis_status conv_cpu(graph *g, const node *n)
 {
     struct conv_task t = {.g = g, .n = n};
     if (n->in[4] && n->in[4]->data != n->out->data)
-        memcpy(n->out->data, n->in[4]->data, oas_bytes(n->out));
+        oas_pool_copy(g->device->pool, n->out->data, n->in[4]->data, oas_bytes(n->out));
     return conv_run(&t);
 }
 

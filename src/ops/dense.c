@@ -144,7 +144,8 @@ static size_t linear_scratch(graph *g, const node *n)
     struct dense_jobs j;
     if (!dense_prepare(g, n, &j))
         return 0;
-    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + 2 * j.weight_bytes;
+    size_t packs = oas_dnnl_weights_alike(j.whole, j.last) ? 1 : 2;
+    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + packs * j.weight_bytes;
 }
 
 struct dense_task {
@@ -179,14 +180,17 @@ static oasis_status linear_cpu(graph *g, const node *n)
     if (!dense_prepare(g, n, &t.jobs))
         return OASIS_E_DEVICE;
     void *own_whole = t.jobs.weight_bytes ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
-    void *own_last = t.jobs.weight_bytes ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
+    bool alike = oas_dnnl_weights_alike(t.jobs.whole, t.jobs.last);
+    void *own_last = t.jobs.weight_bytes && !alike ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
     t.scratch = oas_scratch(g, t.jobs.scratch_each * (size_t)oas_pool_workers(g->device->pool));
     if (g->status < 0)
         return g->status;
     OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.whole, n->in[1], 0, own_whole, &t.whole_weights));
-    OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.last, n->in[1], 0, own_last, &t.last_weights));
+    t.last_weights = t.whole_weights;
+    if (!alike)
+        OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.last, n->in[1], 0, own_last, &t.last_weights));
     if (n->in[3] && n->in[3]->data != n->out->data)
-        memcpy(n->out->data, n->in[3]->data, oas_bytes(n->out));
+        oas_pool_copy(g->device->pool, n->out->data, n->in[3]->data, oas_bytes(n->out));
     oas_pool_run(g->device->pool, t.jobs.slabs, dense_slab, &t);
     return (oasis_status)atomic_load(&t.status);
 }
@@ -243,7 +247,7 @@ static oasis_status make_slab_jobs(struct dense_back *t, dnnl_spec spec, int per
             return g->status < 0 ? g->status : OASIS_E_DEVICE;
         size_t scratch = rounded(oas_dnnl_scratch_bytes(jobs->job[last]));
         t->scratch_each = scratch > t->scratch_each ? scratch : t->scratch_each;
-        if (last && jobs->job[1] == jobs->job[0]) {
+        if (last && oas_dnnl_weights_alike(jobs->job[0], jobs->job[1])) {
             jobs->weights[1] = jobs->weights[0];
             break;
         }

@@ -124,7 +124,7 @@ oasis_status oas_graph_zero(graph *g, void *to, size_t bytes)
         return g->status;
     if (on_device(g))
         return checked(g, oas_cuda_zero(g->cuda, to, bytes));
-    memset(to, 0, bytes);
+    oas_device_zero(g->device, to, bytes);
     return g->status;
 }
 
