@@ -1,4 +1,5 @@
 /* Measures the machine and the parts of oasis on it. */
+#include "bench_train.h"
 #include "cli.h"
 
 #include <oasis/bench.h>
@@ -8,7 +9,7 @@
 #include <unistd.h>
 
 typedef struct settings {
-    bool json;
+    bool json, train;
     int threads;
     const char *stage, *device, *model, *model_dir;
 } settings;
@@ -18,6 +19,8 @@ static const oasis_option rows[] = {
      "measure only this: peak, dense, conv, attention, block, model or upscale", "Options"},
     {"device", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, device), 0, 0, NULL, "DEVICE", "auto",
      "what is measured: cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one", "Options"},
+    {"train", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, train), 0, 0, NULL, NULL, "false",
+     "measure training instead: clips per second, and what making clips takes of it", "Options"},
     {"threads", 'j', NULL, OASIS_OPTION_INT, offsetof(settings, threads), 0, 1024, NULL, "N", "0",
      "compute threads; 0 = as many as the process may use", "Options"},
     {"model", 'm', NULL, OASIS_OPTION_TEXT, offsetof(settings, model), 0, 0, NULL, "NAME|PATH", CLI_DEFAULT_MODEL,
@@ -139,24 +142,26 @@ static int run_bench(int argc, char **argv)
         return code;
     cli_catch_signals();
     oasis_media_set_quiet(true);
-    if (cli_open_model(&model, s.model, s.model_dir, path, sizeof path, &message) < 0) {
+    path[0] = 0;
+    if (!s.train && cli_open_model(&model, s.model, s.model_dir, path, sizeof path, &message) < 0) {
         cli_error("%s", message.text);
         return EXIT_MODEL;
     }
     json_t *report = s.json ? cli_json_new("bench") : NULL, *list = s.json ? json_array() : NULL;
-    bool files = !s.stage || strcmp(s.stage, "upscale") == 0;
-    oasis_status status = OASIS_OK;
+    bool files = !s.train && (!s.stage || strcmp(s.stage, "upscale") == 0);
+    oasis_status status = s.train ? cli_bench_train(s.threads, show, list, &message) : OASIS_OK;
     /* First, so that the peak of the process is that of a job and not of what else is measured. */
     if (files)
         status = bench_upscale(model, &s, list, &message);
-    if (status == OASIS_OK && (!s.stage || !files))
+    if (status == OASIS_OK && !s.train && (!s.stage || !files))
         status = oasis_bench(model, s.stage, s.device, s.threads, show, list, &message);
     oasis_model_close(&model);
     if (status < 0)
         cli_error("%s", message.text);
     code = cli_signal() ? 128 + cli_signal() : status < 0 ? cli_exit_code(status) : EXIT_DONE;
     if (report) {
-        json_object_set_new(report, "model", json_string(path));
+        if (!s.train)
+            json_object_set_new(report, "model", json_string(path));
         json_object_set_new(report, "figures", list);
         if (cli_json_print(report) != EXIT_DONE && code == EXIT_DONE)
             code = EXIT_FAILED;

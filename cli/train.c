@@ -3,6 +3,8 @@
  * and stops between two steps when a signal comes, with a checkpoint.
  */
 #include "cli.h"
+#include "ranks.h"
+#include "train_cost.h"
 
 #include <oasis/dataset.h>
 #include <oasis/train.h>
@@ -14,7 +16,7 @@ typedef struct settings {
 
 static const oasis_option rows[] = {
     {"dry-run", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, dry_run), 0, 0, NULL, NULL, "false",
-     "check everything, print what a step takes, and stop", "Messages"},
+     "print parameters, memory, work and time, what would fit, and stop; files need not be there yet", "Messages"},
     {"json", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, json), 0, 0, NULL, NULL, "false",
      "print one JSON object on standard output at the end", "Messages"},
     {"quiet", 'q', NULL, OASIS_OPTION_FLAG, offsetof(settings, quiet), 0, 0, NULL, NULL, "false", "print errors only",
@@ -30,6 +32,7 @@ static const oasis_option *own_options(void)
 /* What one call of the command holds. */
 typedef struct run {
     settings s;
+    cli_ranks ranks;
     oasis_train_config *config;
     oasis_dataset *dataset;
     oasis_trainer *trainer;
@@ -46,20 +49,30 @@ static int code_of(oasis_status status)
     return status == OASIS_E_ARGUMENT || status == OASIS_E_FORMAT || status == OASIS_E_IO ? EXIT_INPUT : EXIT_FAILED;
 }
 
+/* One of several processes speaks for all. */
+static bool is_silent(const run *r)
+{
+    return r->s.quiet || r->ranks.ranks.rank > 0;
+}
+
 static oasis_status open_all(run *r)
 {
     const oasis_train_options *o = oasis_train_config_options(r->config);
-    oasis_status s = oasis_dataset_open(&r->dataset, o, &r->message);
+    oasis_status s = oasis_ranks_agree(&r->ranks.ranks, oasis_dataset_open(&r->dataset, o, &r->message), &r->message);
     if (s < 0)
         return s;
     s = oasis_trainer_open(&r->trainer, o, oasis_dataset_clip, r->dataset, &r->message);
-    if (s < 0 || r->s.quiet)
+    if (s < 0 || is_silent(r))
         return s;
-    char text[1024];
+    oasis_train_cost cost;
     int64_t videos, pictures;
-    oasis_trainer_plan(r->trainer, text, sizeof text);
+    oasis_trainer_cost(r->trainer, &cost);
     oasis_dataset_count(r->dataset, &videos, &pictures);
-    fprintf(stderr, "%straining data: %lld videos, %lld pictures\nmemory of training data: up to %.0f MiB\n", text,
+    fprintf(stderr, "trained weights: %lld\n", (long long)cost.trained);
+    cli_cost_line(&cost);
+    if (r->ranks.ranks.count > 1)
+        fprintf(stderr, "processes: %d; the figures are those of one\n", r->ranks.ranks.count);
+    fprintf(stderr, "training data: %lld videos, %lld pictures\nmemory of training data: up to %.0f MiB\n",
             (long long)videos, (long long)pictures, (double)oasis_dataset_memory(r->dataset) / (1024. * 1024.));
     return s;
 }
@@ -68,7 +81,7 @@ static void tell(const run *r)
 {
     const oasis_train_report *p = &r->report;
     const oasis_train_options *o = oasis_train_config_options(r->config);
-    if (r->s.quiet || (o->log_every > 0 && p->step % o->log_every != 0 && !p->saved))
+    if (is_silent(r) || (o->log_every > 0 && p->step % o->log_every != 0 && !p->saved))
         return;
     fprintf(stderr, "step %lld of %lld  loss %.5f", (long long)p->step, (long long)p->steps, p->loss);
     for (int i = 0; i < p->n_terms; i++)
@@ -80,23 +93,33 @@ static void tell(const run *r)
     fprintf(stderr, "\n");
 }
 
+/* Takes the trainer's sentence. */
+static oasis_status failure(run *r, oasis_status s)
+{
+    snprintf(r->message.text, sizeof r->message.text, "%s", oasis_trainer_message(r->trainer));
+    return s;
+}
+
 /* Steps until the end, a failure or a signal. */
 static oasis_status train(run *r)
 {
+    const oasis_ranks *ranks = &r->ranks.ranks;
     oasis_status s = OASIS_OK;
-    while (s == OASIS_OK && !cli_signal()) {
+    while (s == OASIS_OK) {
+        s = oasis_ranks_agree(ranks, cli_signal() ? OASIS_E_CANCELLED : OASIS_OK, &r->message);
+        if (s < 0)
+            break;
         s = oasis_trainer_step(r->trainer, &r->report);
         if (s == OASIS_OK)
             tell(r);
+        s = oasis_ranks_agree(ranks, s < 0 ? failure(r, s) : s, &r->message);
     }
-    if (s == OASIS_OK) {
-        if (!r->s.quiet)
-            fprintf(stderr, "stopped; writing a checkpoint\n");
-        s = oasis_trainer_save(r->trainer);
-    }
-    if (s < 0)
-        snprintf(r->message.text, sizeof r->message.text, "%s", oasis_trainer_message(r->trainer));
-    return s;
+    if (s != OASIS_E_CANCELLED)
+        return s;
+    if (!is_silent(r))
+        fprintf(stderr, "stopped; writing a checkpoint\n");
+    s = oasis_trainer_save(r->trainer);
+    return s < 0 ? failure(r, s) : s;
 }
 
 static int print_report(const run *r, oasis_status status, int code)
@@ -129,7 +152,9 @@ const command cli_command_train = {
         "configuration's.\n\n"
         "Stages: \"autoencoder\", then \"diffusion\" with that one as \"encoder\", then \"one-step\" with both as "
         "\"encoder\" and \"init\"; or \"one-step\" alone.\n\n"
-        "A first signal stops after the step under way and writes a checkpoint.",
+        "A first signal stops after the step under way and writes a checkpoint.\n\n"
+        "Several processes: `mpirun -n 4 oasis train CONFIG.json` trains as one process with four times the batch; \"batch\" "
+        "is that of each, and each has a share of the clips. Process 0 alone writes.",
     .tables = {own_options, oasis_train_option_rows},
     .run = train_run,
 };
@@ -149,21 +174,29 @@ static int train_run(int argc, char **argv)
         return EXIT_USAGE;
     }
     cli_catch_signals();
-    oasis_status s = oasis_train_config_open(&r.config, words.text[0], &r.message);
+    oasis_status s = cli_ranks_open(&r.ranks, &r.message);
+    if (s == OASIS_OK)
+        s = oasis_ranks_agree(&r.ranks.ranks, oasis_train_config_open(&r.config, words.text[0], &r.message), &r.message);
     if (s == OASIS_OK) {
         objects[1] = oasis_train_config_options(r.config);
+        oasis_train_config_options(r.config)->ranks = &r.ranks.ranks;
         cli_parse(&cli_command_train, objects, argc, argv, &words, &code);
-        s = open_all(&r);
     }
-    if (s == OASIS_OK && !r.s.dry_run)
+    bool plans = s == OASIS_OK && r.s.dry_run;
+    if (plans)
+        s = cli_cost_print(oasis_train_config_options(r.config), r.s.json, &r.message);
+    else if (s == OASIS_OK)
+        s = open_all(&r);
+    if (s == OASIS_OK && !plans)
         s = train(&r);
     code = s < 0 ? code_of(s) : EXIT_DONE;
-    if (s < 0)
+    if (s < 0 && r.ranks.ranks.rank == 0)
         cli_error("%s", r.message.text);
-    if (r.s.json)
+    if (r.s.json && r.ranks.ranks.rank == 0 && !(plans && s == OASIS_OK))
         code = print_report(&r, s, code);
     oasis_trainer_close(&r.trainer);
     oasis_dataset_close(&r.dataset);
     oasis_train_config_close(&r.config);
+    cli_ranks_close(&r.ranks);
     return code == EXIT_DONE && cli_signal() ? 128 + cli_signal() : code;
 }

@@ -61,6 +61,9 @@ oasis_status oas_upscale_measure(const upscale_sizes *sizes, upscale_memory *mem
  */
 double oas_estimate_seconds(const upscale_sizes *sizes, const upscale_work *work, const device *d, double peak);
 
+/* Bytes that the machine or the cgroup has free. */
+int64_t oas_free_memory(void);
+
 /* Bytes options->memory stands for: its value, or 60 % of what the machine or cgroup has free. */
 int64_t oas_memory_limit(const oasis_options *options);
 

@@ -53,15 +53,18 @@ static bool read_number(const char *path, int64_t *value)
     return ok;
 }
 
-int64_t oas_memory_limit(const oasis_options *options)
+int64_t oas_free_memory(void)
 {
-    if (options->memory > 0)
-        return options->memory;
     int64_t bytes = available_memory(), limit, used;
     if (read_number("/sys/fs/cgroup/memory.max", &limit) && read_number("/sys/fs/cgroup/memory.current", &used) &&
         limit - used < bytes)
         bytes = limit > used ? limit - used : 0;
-    return bytes / 10 * 6;
+    return bytes;
+}
+
+int64_t oas_memory_limit(const oasis_options *options)
+{
+    return options->memory > 0 ? options->memory : oas_free_memory() / 10 * 6;
 }
 
 static int rounded(double x)

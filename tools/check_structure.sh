@@ -16,7 +16,7 @@ complain() {
 # folder of src: the folders that it may include from, besides itself
 declare -A may_include=(
     [base]="" [tensor]="base cuda" [cpu]="base tensor cuda" [ops]="base tensor cpu cuda" [net]="base tensor" [format]="base tensor"
-    [image]="base" [plan]="base" [video]="base" [metrics]="base image tensor cpu net format" [degrade]="base image" [dataset]="base image" [cuda]="base tensor"
+    [image]="base" [plan]="base" [video]="base" [metrics]="base image tensor cpu net format" [degrade]="base image" [dataset]="base image" [cuda]="base tensor" [mpi]=""
     [train]="base tensor cpu cuda ops net format image plan metrics degrade"
 )
 
@@ -84,7 +84,7 @@ check_library() {
 
 printing='printf|vprintf|puts|putchar|perror|stdout|stderr|__printf_chk|__vprintf_chk|exit|_exit|_Exit|quick_exit|abort|__assert_fail'
 if [ "$build" != - ]; then
-    for library in "$build/liboasis.so" "$build/liboasis-media.so"; do
+    for library in "$build/liboasis.so" "$build/liboasis-media.so" "$build/liboasis-mpi.so"; do
         [ -e "$library" ] && check_library "$library" "$printing"
     done
 fi

@@ -2,6 +2,7 @@
 # Installs what oasis needs to build and test on Debian 12 or newer.  Only runs apt-get, and says which packages.
 #   tools/deps.sh [--if-missing] [MORE PACKAGES]
 #       --if-missing  say nothing when everything is there
+#   For training by several processes (liboasis-mpi): tools/deps.sh libopenmpi-dev openmpi-bin
 set -eu
 quiet=""
 if [ "${1:-}" = "--if-missing" ]; then

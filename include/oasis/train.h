@@ -27,6 +27,30 @@
 extern "C" {
 #endif
 
+/* ---- several processes -------------------------------------------------------------------------------------------- */
+
+/*
+ * Training by several processes, the ranks, each with clips of its own, whose gradients are added up.  What carries the
+ * numbers between them stands behind this table; oasis/mpi.h fills one.  Every rank makes the same calls with the same
+ * counts in the same order, from the thread that steps the trainer.  A sum must have the same bits on all ranks, and the
+ * same in every run.  False after a failure, which ends the run.
+ */
+typedef struct oasis_ranks {
+    int rank, count; /* this process is `rank` of 0 .. count-1 */
+    void *user;
+    bool (*begin_sum)(void *user, float *values, size_t n); /* begins: values = sum over ranks, which must stay until finish */
+    bool (*advance)(void *user);                            /* lets what has begun go on; cheap, does not wait */
+    bool (*finish)(void *user);                             /* waits for all that has begun */
+    bool (*sum)(void *user, double *values, size_t n);      /* at once */
+    bool (*broadcast)(void *user, void *bytes, size_t n, int from);
+} oasis_ranks;
+
+/*
+ * OASIS_OK where all ranks bring it; else the status and the sentence of the first rank that brings another, on all of
+ * them.  So that a failure of one ends all: to be called after each step of a trainer.  ranks NULL: `mine`.
+ */
+OASIS_API oasis_status oasis_ranks_agree(const oasis_ranks *ranks, oasis_status mine, oasis_message *message);
+
 /* ---- configuration ------------------------------------------------------------------------------------------------ */
 
 /*
@@ -87,6 +111,8 @@ typedef struct oasis_train_options {
     double checkpoint_minutes;
     int64_t log_every, show_every;
     int most_bad;
+    /* Processes: `batch` is that of one of them.  NULL = this one alone; no row of the table. */
+    const oasis_ranks *ranks;
 } oasis_train_options;
 
 OASIS_API void oasis_train_options_init(oasis_train_options *options);
@@ -149,14 +175,40 @@ typedef struct oasis_trainer oasis_trainer;
 
 /*
  * Makes a trainer, from its checkpoint where there is one and `resume` is set.  The options' texts must stay valid.
+ * With ranks all open theirs together, and all fail when one does; rank 0 alone reads and writes in the output folder.
  * Fails with OASIS_E_ARGUMENT, OASIS_E_MODEL (init, encoder or checkpoint of another architecture), OASIS_E_MEMORY,
  * OASIS_E_IO, OASIS_E_DEVICE.
  */
 OASIS_API oasis_status oasis_trainer_open(oasis_trainer **trainer, const oasis_train_options *options, oasis_clip_fn *source,
                                           void *user, oasis_message *message);
 
-/* What a step takes, in lines of "name: value", as oasis_build_info. */
-OASIS_API size_t oasis_trainer_plan(const oasis_trainer *trainer, char *text, size_t size);
+/* What an update takes. */
+typedef struct oasis_train_cost {
+    int64_t parameters, trained;  /* of the model with its encoder; of these, those that move */
+    int64_t weight_bytes, gradient_bytes, moment_bytes, average_bytes;
+    int64_t activation_bytes;     /* of a pass: results, what backward needs, scratch */
+    int64_t clip_bytes;           /* those of a pass and those made ahead */
+    int64_t total_bytes;          /* all of the above */
+    int64_t available_bytes;      /* free on this machine, or in its cgroup */
+    double dense, conv, attention, flops; /* operations of an update: in products, convolutions, attention; in all */
+    double moved;                 /* bytes read and written by everything else */
+    double peak, seconds; /* operations per second of this machine; estimate for an update; both 0 on a GPU */
+    bool bf16;
+    int threads;
+} oasis_train_cost;
+
+/*
+ * What training would take, without the memory for it: weights have shapes only.  Files for `init` and `encoder` that
+ * are not there yet are taken to have the architecture that the other options say.  Fails as oasis_trainer_open does.
+ */
+OASIS_API oasis_status oasis_train_cost_of(const oasis_train_options *options, oasis_train_cost *cost,
+                                           oasis_message *message);
+
+/* What an open trainer takes; `seconds` and `peak` are 0. */
+OASIS_API void oasis_trainer_cost(const oasis_trainer *trainer, oasis_train_cost *cost);
+
+/* Where the time went since it was opened: stages [OASIS_MAX_STAGES]; returns how many there are. */
+OASIS_API int oasis_trainer_times(const oasis_trainer *trainer, oasis_stage_time *stages);
 
 /*
  * One step: clips, forward, losses, backward, update.  Also writes checkpoints, log and page when they are due.

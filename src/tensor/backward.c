@@ -82,6 +82,18 @@ static oasis_status run_reference(graph *g, const node *n)
     return n->op->backward[OAS_REF](g, &copy);
 }
 
+/* Reads the inputs and the result's gradient; sets the inputs' gradients to zero, and adds to them. */
+static double bytes_moved(const node *n)
+{
+    double floats = (double)oas_count(&n->out->shape), bytes = 0;
+    for (int i = 0; i < n->op->n_in; i++)
+        if (n->in[i]) {
+            bytes += (double)oas_bytes(n->in[i]);
+            floats += n->in[i]->needs_grad ? 3 * (double)oas_count(&n->in[i]->shape) : 0;
+        }
+    return bytes + floats * sizeof(float);
+}
+
 static oasis_status run_host(graph *g, const node *n)
 {
     const op *o = n->op;
@@ -122,6 +134,7 @@ static oasis_status run(graph *g, const node *n)
     stage_time *stage = o->stage ? oas_graph_stage(g, o->stage) : NULL;
     if (stage) {
         stage->flops += flops;
+        stage->bytes += bytes_moved(n);
         stage->seconds += g->planning ? 0 : oas_now() - start;
     }
     g->flops += flops;
@@ -139,6 +152,8 @@ static oasis_status walk(graph *g)
             oas_graph_fail(g, OASIS_E_CANCELLED, "cancelled");
         if (!n->out->grad || run(g, n) < 0)
             continue;
+        if (g->walked)
+            g->walked(g->walked_user, g, n);
         give_storage(g, n->out->grad);
         n->out->grad = NULL;
     }

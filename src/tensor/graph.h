@@ -128,6 +128,9 @@ struct graph {
     /* Called after each op with its output, for golden tests and --dump; may be NULL. */
     void (*watch)(void *user, const node *n);
     void *watch_user;
+    /* Called after each node's backward, while planning too: it has added to its inputs' gradients; may be NULL. */
+    void (*walked)(void *user, graph *g, const node *n);
+    void *walked_user;
     const atomic_bool *cancel; /* set by another thread: builders fail with OASIS_E_CANCELLED; may be NULL */
 };
 
@@ -252,6 +255,9 @@ stage_time *oas_graph_stage(graph *g, const char *name);
 /* Gives back all that was taken since the mark, and moves t's values there.  Returns t's new header (t itself while
  * recording, when nothing is given back). */
 tensor *oas_graph_sink(graph *g, tensor *t, size_t mark);
+
+/* Sets memory to zero by all threads of a device, NULL = this one (cpu/device.c). */
+void oas_device_zero(device *d, void *to, size_t bytes);
 
 /* Starts afresh: nothing in the arena, no tape, no failure.  Keeps device, backend, compute, times. */
 void oas_graph_reset(graph *g);

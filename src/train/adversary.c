@@ -123,13 +123,15 @@ static tensor *disturbed(graph *g, const oasis_train_options *o, const pass *p, 
     tensor *noise = x ? oas_tensor(g, OAS_F32, x->shape) : NULL;
     if (!noise)
         return NULL;
-    oas_rng rng = oas_rng_at((uint64_t)o->seed, OAS_STREAM_R1, p->number, 0);
-    int64_t n = oas_count(&x->shape);
+    int64_t n = oas_count(&x->shape), each = n / p->clips;
     float *values = g->planning ? NULL : oas_alloc_unset((size_t)n, sizeof *values);
     if (!values && !g->planning)
         return oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of noise", (long long)n);
-    for (int64_t i = 0; values && i < n; i++)
-        values[i] = (float)oas_rng_normal(&rng);
+    for (int i = 0; values && i < p->clips; i++) {
+        oas_rng rng = oas_rng_at((uint64_t)o->seed, OAS_STREAM_R1, p->number, (uint32_t)(p->before + i));
+        for (int64_t k = 0; k < each; k++)
+            values[i * each + k] = (float)oas_rng_normal(&rng);
+    }
     oas_graph_upload(g, noise, values);
     oas_free(values);
     return oas_axpy(g, x, (float)o->r1_noise, noise);

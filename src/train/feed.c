@@ -22,9 +22,10 @@ struct feed {
     const oasis_train_options *options;
     oasis_clip_fn *source;
     void *user;
-    uint64_t next, given; /* clips: the next one to make; the next one to give out */
+    uint64_t first;       /* clips of the run are counted from there */
+    uint64_t next, given; /* this rank's, from 0 on: the next one to make; the next one to give out */
     uint64_t bad;         /* the first one that could not be made, UINT64_MAX: none */
-    slot *ring;           /* clip i lies in ring[i % size] */
+    slot *ring;           /* its k-th clip lies in ring[k % size] */
     float *storage;
     int size, threads; /* threads that run */
     bool stop;
@@ -43,6 +44,22 @@ int oas_clip_frames(const oasis_train_options *o)
 size_t oas_clip_floats(const oasis_train_options *o)
 {
     return (size_t)oas_clip_frames(o) * (size_t)o->width * (size_t)o->height * 3;
+}
+
+int oas_ranks(const oasis_train_options *o)
+{
+    return o->ranks ? o->ranks->count : 1;
+}
+
+int oas_rank(const oasis_train_options *o)
+{
+    return o->ranks ? o->ranks->rank : 0;
+}
+
+uint64_t oas_clip_index(const oasis_train_options *o, uint64_t first, uint64_t k)
+{
+    uint64_t batch = (uint64_t)o->batch, all = batch * (uint64_t)oas_ranks(o);
+    return first + k / batch * all + batch * (uint64_t)oas_rank(o) + k % batch;
 }
 
 double oas_temporal_step(const oasis_train_options *o, int64_t step)
@@ -128,7 +145,7 @@ int oas_feed_clips(const oasis_train_options *o)
 /* What to ask the source for clip `index`.  All clips of a base are degraded as its first one asks. */
 static oasis_clip_request request(const oasis_train_options *o, uint64_t index)
 {
-    uint64_t per_step = (uint64_t)o->batch * (uint64_t)o->accumulate;
+    uint64_t per_step = (uint64_t)o->batch * (uint64_t)o->accumulate * (uint64_t)oas_ranks(o);
     oasis_clip_request r = {.index = index, .seed = (uint64_t)o->seed, .frames = oas_clip_frames(o)};
     r.width = o->width, r.height = o->height;
     r.temporal_step = oas_temporal_step(o, (int64_t)(oasis_clip_base(o, index) * (uint64_t)o->reuse / per_step));
@@ -144,16 +161,16 @@ static void *run(void *arg)
             pthread_cond_wait(&f->changed, &f->lock);
             continue;
         }
-        uint64_t index = f->next++;
-        slot *to = &f->ring[index % (uint64_t)f->size];
+        uint64_t k = f->next++;
+        slot *to = &f->ring[k % (uint64_t)f->size];
         pthread_mutex_unlock(&f->lock);
         oasis_message why = {""};
-        oasis_clip_request r = request(f->options, index);
+        oasis_clip_request r = request(f->options, oas_clip_index(f->options, f->first, k));
         oasis_status s = oas_clip_make(f->options, f->source, f->user, &r, &to->clip, &why);
         pthread_mutex_lock(&f->lock);
         to->ready = s == OASIS_OK;
-        if (s != OASIS_OK && index < f->bad) {
-            f->bad = index;
+        if (s != OASIS_OK && k < f->bad) {
+            f->bad = k;
             f->status = s < 0 ? s : OASIS_E_IO;
             f->message = why;
         }
@@ -170,7 +187,7 @@ oasis_status oas_feed_new(feed **out, const oasis_train_options *o, oasis_clip_f
     if (!f)
         return oas_fail_memory(message, sizeof *f, "the feed of clips");
     size_t floats = oas_clip_floats(o);
-    *f = (feed){.options = o, .source = source, .user = user, .next = first, .given = first, .bad = UINT64_MAX};
+    *f = (feed){.options = o, .source = source, .user = user, .first = first, .bad = UINT64_MAX};
     f->size = oas_feed_clips(o);
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);

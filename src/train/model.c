@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { FREQUENCIES = 256 }; /* of Wan's time embedding */
 
@@ -153,6 +154,7 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
         o->model->file.config.normalised = c.normalised;
     }
     set->create = true;
+    set->shapes_only = o->shapes_only;
     set->path = t->init ? t->init : "the new model";
     const stored *first = init ? find_weight(init, "time_embedding.0.weight") : NULL;
     if (first || t->time_embedding || t->stage == OASIS_STAGE_DIFFUSION)
@@ -167,7 +169,13 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
         oas_encoder_bind(&o->encoder, o->model->file.config.latent_channels, set);
     if (set->status < 0)
         return oas_fail(message, set->status, "%s", set->message.text);
-    return fill(o, init, coder, message);
+    return o->shapes_only ? OASIS_OK : fill(o, init, coder, message);
+}
+
+/* A plan does without files that are not there yet. */
+static bool is_awaited(const objective *o, const char *path)
+{
+    return o->shapes_only && access(path, F_OK) != 0;
 }
 
 oasis_status oas_train_model(objective *o, oasis_message *message)
@@ -177,9 +185,9 @@ oasis_status oas_train_model(objective *o, oasis_message *message)
     if (!o->model)
         return oas_fail_memory(message, sizeof *o->model, "a model");
     oasis_status s = OASIS_OK;
-    if (o->options->init)
+    if (o->options->init && !is_awaited(o, o->options->init))
         s = oas_weight_file_open(&init, o->options->init, message);
-    if (s == OASIS_OK && o->options->encoder)
+    if (s == OASIS_OK && o->options->encoder && !is_awaited(o, o->options->encoder))
         s = oas_weight_file_open(&coder, o->options->encoder, message);
     if (s == OASIS_OK)
         s = make(o, init, coder, message);

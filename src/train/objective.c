@@ -107,8 +107,10 @@ static void soften(graph *g, const objective *o, const pass *p, tensor *low, int
         oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of a clip", (long long)each);
         return;
     }
-    for (int i = 0; i < p->clips; i++) {
+    for (int i = -p->before; i < p->clips; i++) {
         double none = oas_rng_uniform(&rng), share = oas_rng_uniform(&rng);
+        if (i < 0)
+            continue;
         const float a = none < 0.25 ? 0.f : (float)share, *from = p->clip[i].low + begin, *to = p->clip[i].truth + begin;
         for (int64_t k = 0; k < each; k++)
             x[k] = to[k] + a * (from[k] - to[k]);

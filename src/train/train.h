@@ -38,8 +38,16 @@ typedef struct clip {
 typedef struct feed feed;
 
 /*
- * Starts to make clips first, first+1, ... on options->data_threads threads.  The options' and the source's life must be
- * longer.
+ * The ranks take turns with stretches of `batch` clips, so that all together take those of one process with the batch of
+ * all; stretches, because clips in a row are often cut from one that is degraded once.  first: which one is a rank's k-th.
+ */
+uint64_t oas_clip_index(const oasis_train_options *options, uint64_t first, uint64_t k);
+int oas_ranks(const oasis_train_options *options); /* how many: 1 without options->ranks */
+int oas_rank(const oasis_train_options *options);  /* which one, 0 without */
+
+/*
+ * Starts to make this rank's clips of first, first+1, ... on options->data_threads threads.  The options' and the
+ * source's life must be longer.  The degradation of a clip depends on the number of the step that it belongs to.
  */
 oasis_status oas_feed_new(feed **f, const oasis_train_options *options, oasis_clip_fn *source, void *user, uint64_t first,
                           oasis_message *message);
@@ -77,7 +85,8 @@ typedef struct weights {
     parameter_set *set;
     segment *segments;
     int n;
-    int64_t count; /* of all segments */
+    int64_t count;   /* of all segments, with what is left free between them */
+    int64_t trained; /* of all segments */
     float *master, *gradient, *moment1, *moment2, *average; /* [count] */
     tensor *gradients; /* headers, one per segment */
     int64_t updates;
@@ -94,7 +103,10 @@ typedef bool oas_trained_fn(const parameter *p, const oasis_train_options *optio
 /* Those of the stage that are not frozen. */
 oas_trained_fn oas_is_trained;
 
-/* Moves the parameters that are trained into a block of floats and gives them gradients.  Values stay. */
+/*
+ * Moves the parameters that are trained into a block of floats and gives them gradients.  Values stay.  Of a set that has
+ * shapes only, there are segments and gradients without values.
+ */
 oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *options, oas_trained_fn *trained,
                              oasis_message *message);
 void oas_weights_free(weights *w);
@@ -113,7 +125,7 @@ double oas_weights_norm_gpu(const weights *w);
 oasis_status oas_weights_update_gpu(weights *w, const struct cuda_adamw *how);
 
 /* Sets all gradients to zero. */
-oasis_status oas_weights_zero(weights *w);
+oasis_status oas_weights_zero(weights *w, oas_pool *pool);
 
 /* Random values for parameters that nothing else sets; depends on the seed and the name alone. */
 void oas_weights_draw(tensor *t, const char *name, int64_t seed);
@@ -169,6 +181,7 @@ typedef struct latent_scale {
 typedef struct objective {
     const oasis_train_options *options;
     oasis_model *model;
+    bool shapes_only; /* weights have no values: to plan */
     bool has_encoder;
     encoder encoder;
     latent_scale scale; /* of the encoder's latents: targets are (z - mean) / deviation */
@@ -184,6 +197,7 @@ typedef struct pass {
     bool middle;     /* clips begin in the middle of a shot */
     bool judged;     /* the discriminator takes part */
     double adversarial; /* share of the weights that what it says has, 0 to 1 */
+    int before;      /* clips of lower ranks in the same pass: what is drawn for each clip is drawn for them, too */
 } pass;
 
 typedef struct loss_terms {

@@ -2,11 +2,12 @@
  * The training path: clips, forward, losses, backward, update; and what is written on the way.
  */
 #include "base/memory.h"
-#include "train/train.h"
+#include "train/cost.h"
+#include "train/reduce.h"
+#include "upscale.h"
 
 #include <errno.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,9 +27,11 @@ struct oasis_trainer {
     objective objective;
     weights weights;
     adversary adversary;
+    reducer *reducer; /* NULL where this process is alone */
     feed *feed;
-    history *history;
+    history *history; /* of rank 0 */
     progress_state state;
+    oasis_train_cost cost;
     int bad;              /* steps in a row */
     double started, saved_at;
     float *clip_storage;
@@ -97,7 +100,12 @@ static oasis_status choose_compute(oasis_trainer *t, oasis_message *message)
 static oasis_status plan(oasis_trainer *t, oasis_message *message)
 {
     size_t most = 0;
-    for (int middle = 0; middle < (t->options.middle > 0 ? 2 : 1); middle++) {
+    const oasis_train_options *o = &t->options;
+    for (int kind = 0; kind < OAS_PASS_KINDS; kind++) {
+        bool middle = kind & 1, judged = kind & 2;
+        bool never = t->objective.adversary ? !judged && o->adversarial_start == 0 : judged;
+        if (never || (middle && o->middle <= 0))
+            continue;
         graph g = oas_device_graph(t->device, t->graph.compute);
         g.planning = true;
         g.checkpointing = t->options.checkpointing;
@@ -106,17 +114,25 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         if (!oas_arena_new(&g.headers, HEADER_BYTES))
             return oas_fail_memory(message, HEADER_BYTES, "the plan of a step");
         pass p = {.clips = pass_clips(t), .clip = t->batch, .middle = middle};
-        p.judged = t->objective.adversary != NULL;
+        p.judged = judged;
         p.adversarial = 1;
         loss_terms terms;
+        if (t->reducer)
+            oas_reducer_learn(t->reducer, kind, &g);
         if (oas_objective(&g, &t->objective, &p, &terms))
             oas_backward(&g, terms.total, NULL);
         most = g.memory.peak > most ? g.memory.peak : most;
+        if (judged == (t->objective.adversary != NULL)) /* once it takes part */
+            oas_cost_add_work(&t->cost, &g, passes(t) * (middle ? o->middle : 1 - o->middle));
         oas_arena_free(&g.headers);
         if (g.status < 0)
             return oas_fail(message, g.status, "%s", g.message.text);
     }
-    if (!oas_graph_open(&t->graph, most))
+    oas_cost_add_weights(&t->cost, &t->objective.model->parameters, &t->weights);
+    if (t->objective.adversary)
+        oas_cost_add_weights(&t->cost, &t->adversary.parameters, &t->adversary.weights);
+    oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS);
+    if (!t->objective.shapes_only && !oas_graph_open(&t->graph, most))
         return oas_fail_memory(message, most, "a step; a smaller batch or \"checkpointing\": true needs less");
     return OASIS_OK;
 }
@@ -134,7 +150,7 @@ static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
         t->batch[i].low = t->clip_storage + 2 * i * floats;
         t->batch[i].truth = t->batch[i].low + floats;
     }
-    t->shows = t->options.show_every > 0 && !is_diffusion(t);
+    t->shows = t->options.show_every > 0 && !is_diffusion(t) && oas_rank(&t->options) == 0;
     for (int i = 0; t->shows && i < SHOWN_CLIPS; i++) {
         oasis_clip_request r = {.index = (uint64_t)i, .seed = (uint64_t)t->options.seed, .validation = true};
         r.frames = oas_clip_frames(&t->options);
@@ -157,12 +173,25 @@ static oasis_status open_folder(oasis_trainer *t, oasis_message *message)
     if (strlen(t->options.output) >= PATH_ROOM)
         return oas_fail(message, OASIS_E_ARGUMENT, "the output folder's name is too long");
     snprintf(t->folder, sizeof t->folder, "%s", t->options.output);
+    if (oas_rank(&t->options) > 0)
+        return OASIS_OK; /* rank 0 tells what it has read */
     if (mkdir(t->folder, 0777) != 0 && errno != EEXIST)
         return oas_fail(message, OASIS_E_IO, "%s: cannot make the folder: %s", t->folder, strerror(errno));
     path_of(t, "checkpoint.safetensors", path);
     if (t->options.resume && access(path, F_OK) == 0)
         OAS_TRY(oas_checkpoint_read(path, &t->objective, &t->weights, &t->state, message));
     return oas_history_new(&t->history, t->folder, t->state.step, message);
+}
+
+static oasis_status open_weights(oasis_trainer *t, oasis_message *message)
+{
+    OAS_TRY(oas_train_model(&t->objective, message));
+    OAS_TRY(oas_weights_new(&t->weights, &t->objective.model->parameters, &t->options, oas_is_trained, message));
+    OAS_TRY(oas_perceptual_new(&t->objective, message));
+    if (t->options.adversarial <= 0)
+        return OASIS_OK;
+    t->objective.adversary = &t->adversary;
+    return oas_adversary_new(&t->adversary, &t->options, message);
 }
 
 /* To where the graph computes. */
@@ -174,22 +203,52 @@ static oasis_status move_weights(oasis_trainer *t, oasis_message *message)
     return t->objective.adversary ? oas_adversary_to_gpu(&t->adversary, t->device->cuda, message) : OASIS_OK;
 }
 
-static oasis_status open_all(oasis_trainer *t, oasis_message *message)
+static oasis_status open_own(oasis_trainer *t, oasis_message *message)
 {
     OAS_TRY(check(&t->options, message));
     OAS_TRY(choose_compute(t, message));
     t->objective.options = &t->options;
-    OAS_TRY(oas_train_model(&t->objective, message));
-    OAS_TRY(oas_weights_new(&t->weights, &t->objective.model->parameters, &t->options, oas_is_trained, message));
-    OAS_TRY(oas_perceptual_new(&t->objective, message));
-    if (t->options.adversarial > 0) {
-        t->objective.adversary = &t->adversary;
-        OAS_TRY(oas_adversary_new(&t->adversary, &t->options, message));
-    }
+    OAS_TRY(open_weights(t, message));
+    if (oas_ranks(&t->options) > 1 && t->device->cuda)
+        return oas_fail(message, OASIS_E_UNSUPPORTED, "several processes train on CPUs only; say \"device\": \"cpu\"");
+    if (oas_ranks(&t->options) > 1)
+        OAS_TRY(oas_reducer_new(&t->reducer, &t->weights, t->options.ranks, message));
     OAS_TRY(open_folder(t, message));
     OAS_TRY(move_weights(t, message));
     OAS_TRY(make_batch(t, message));
-    OAS_TRY(plan(t, message));
+    return plan(t, message);
+}
+
+static bool take_weights_of_first(const oasis_ranks *k, weights *w)
+{
+    size_t bytes = (size_t)w->count * sizeof(float);
+    return k->broadcast(k->user, &w->updates, sizeof w->updates, 0) && k->broadcast(k->user, w->master, bytes, 0) &&
+           k->broadcast(k->user, w->average, bytes, 0) && k->broadcast(k->user, w->moment1, bytes, 0) &&
+           k->broadcast(k->user, w->moment2, bytes, 0);
+}
+
+/* From here on all ranks have rank 0's weights and state. */
+static oasis_status take_state_of_first(oasis_trainer *t, oasis_message *message)
+{
+    const oasis_ranks *k = t->options.ranks;
+    bool ok = k->broadcast(k->user, &t->state, sizeof t->state, 0) && take_weights_of_first(k, &t->weights);
+    if (t->objective.adversary) {
+        ok = ok && take_weights_of_first(k, &t->adversary.weights);
+        for (int i = 0; ok && i < t->adversary.parameters.count; i++) {
+            tensor *v = &t->adversary.parameters.items[i]->tensor; /* with what its norms go on from */
+            ok = v->needs_grad || k->broadcast(k->user, v->data, oas_bytes(v), 0);
+        }
+    }
+    return ok ? OASIS_OK : oas_fail(message, OASIS_E_DEVICE, "the connection to the other ranks failed");
+}
+
+static oasis_status open_all(oasis_trainer *t, oasis_message *message)
+{
+    OAS_TRY(oasis_ranks_agree(t->options.ranks, open_own(t, message), message));
+    if (t->reducer)
+        OAS_TRY(take_state_of_first(t, message));
+    t->cost.threads = oas_pool_workers(t->device->pool);
+    t->cost.bf16 = t->graph.compute == OAS_BF16;
     t->started = t->saved_at = oas_now();
     return oas_feed_new(&t->feed, &t->options, t->source, t->user, t->state.index, message);
 }
@@ -217,6 +276,7 @@ void oasis_trainer_close(oasis_trainer **out)
     if (!t)
         return;
     oas_feed_free(&t->feed);
+    oas_reducer_free(&t->reducer);
     oas_history_free(&t->history);
     oasis_model_close(&t->objective.model);
     oas_weights_free(&t->weights);
@@ -238,31 +298,40 @@ const char *oasis_trainer_message(const oasis_trainer *t)
     return t->message.text;
 }
 
-/* Adds a line to a bounded text; returns the length that all would have. */
-static size_t add_line(char *text, size_t size, size_t used, const char *format, ...) OAS_PRINTF(4, 5);
-static size_t add_line(char *text, size_t size, size_t used, const char *format, ...)
+void oasis_trainer_cost(const oasis_trainer *t, oasis_train_cost *cost)
 {
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(used < size ? text + used : NULL, used < size ? size - used : 0, format, args);
-    va_end(args);
-    return used + (size_t)(n > 0 ? n : 0);
+    *cost = t->cost;
+    cost->available_bytes = oas_free_memory();
 }
 
-size_t oasis_trainer_plan(const oasis_trainer *t, char *text, size_t size)
+oasis_status oasis_train_cost_of(const oasis_train_options *options, oasis_train_cost *cost, oasis_message *message)
 {
-    double mib = 1024. * 1024.;
-    size_t used = add_line(text, size, 0, "trained weights: %lld\n", (long long)t->weights.count);
-    used = add_line(text, size, used, "memory of weights, gradients, moments, averages: %.0f MiB\n",
-                    5. * 4. * (double)t->weights.count / mib);
-    if (t->objective.adversary)
-        used = add_line(text, size, used, "weights of the discriminator: %lld\n", (long long)t->adversary.weights.count);
-    used = add_line(text, size, used, "memory of a pass: %.0f MiB\n", (double)t->graph.memory.size / mib);
-    used = add_line(text, size, used, "memory of clips: %.0f MiB\n",
-                    (double)oas_clip_floats(&t->options) * 2 * 4 * (oas_feed_clips(&t->options) + t->options.batch + SHOWN_CLIPS) / mib);
-    used = add_line(text, size, used, "compute: %s, %s, %d threads\n", oas_device_name(t->device).text, oas_dtype_name(t->graph.compute),
-                    oas_pool_workers(t->device->pool));
-    return add_line(text, size, used, "resumed at step: %lld\n", (long long)t->state.step);
+    oasis_trainer *t = oas_alloc(1, sizeof *t);
+    if (!t)
+        return oas_fail_memory(message, sizeof *t, "a plan");
+    t->options = *options;
+    t->objective = (objective){.options = &t->options, .shapes_only = true};
+    oasis_status s = check(&t->options, message);
+    if (s == OASIS_OK)
+        s = choose_compute(t, message);
+    if (s == OASIS_OK)
+        s = open_weights(t, message);
+    if (s == OASIS_OK)
+        s = plan(t, message);
+    if (s == OASIS_OK)
+        oas_cost_estimate(&t->cost, t->device, t->graph.compute);
+    t->cost.available_bytes = oas_free_memory();
+    *cost = t->cost;
+    oasis_trainer_close(&t);
+    return s;
+}
+
+int oasis_trainer_times(const oasis_trainer *t, oasis_stage_time *stages)
+{
+    int n = 0;
+    for (; n < OAS_MAX_STAGES && n < OASIS_MAX_STAGES && t->graph.stages[n].name; n++)
+        stages[n] = (oasis_stage_time){t->graph.stages[n].name, t->graph.stages[n].seconds, t->graph.stages[n].flops};
+    return n;
 }
 
 /* ---- a step -------------------------------------------------------------------------------------------------------- */
@@ -273,9 +342,9 @@ static oasis_status take_clips(oasis_trainer *t)
     for (int i = 0; i < pass_clips(t); i++) {
         clip next;
         OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
-        memcpy(t->batch[i].low, next.low, bytes);
-        memcpy(t->batch[i].truth, next.truth, bytes);
-        t->state.index++;
+        oas_pool_copy(t->device->pool, t->batch[i].low, next.low, bytes);
+        oas_pool_copy(t->device->pool, t->batch[i].truth, next.truth, bytes);
+        t->state.index += (uint64_t)oas_ranks(&t->options);
     }
     return OASIS_OK;
 }
@@ -336,18 +405,39 @@ static void choose_adversary(const oasis_trainer *t, pass *p)
     p->adversarial = since < o->adversarial_ramp ? (double)since / (double)o->adversarial_ramp : 1;
 }
 
+/*
+ * Pass `number` of the step.  Its own number is the one that it has in one process with the batch of all ranks: the same
+ * on all of them, but in diffusion, where a pass is one clip, that of the clip.
+ */
+static pass pass_of(const oasis_trainer *t, int number)
+{
+    uint64_t n = (uint64_t)t->state.step * (uint64_t)passes(t) + (uint64_t)number;
+    uint32_t count = (uint32_t)(is_diffusion(t) ? oas_clip_index(&t->options, 0, n) : n);
+    oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
+    pass p = {.clips = pass_clips(t), .clip = t->batch, .number = count, .before = pass_clips(t) * oas_rank(&t->options)};
+    p.middle = oas_rng_uniform(&rng) < t->options.middle;
+    choose_adversary(t, &p);
+    return p;
+}
+
+/* What the walk of a pass depends on. */
+static int kind_of(const oasis_trainer *t, const pass *p)
+{
+    return (!is_diffusion(t) && p->middle) + 2 * p->judged;
+}
+
 /* Losses and gradients of one pass, added to the report and the weights' gradients. */
 static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r)
 {
     graph *g = &t->graph;
-    uint32_t count = (uint32_t)(t->state.step * passes(t) + number);
-    oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
-    pass p = {.clips = pass_clips(t), .clip = t->batch, .number = count};
-    p.middle = oas_rng_uniform(&rng) < t->options.middle;
-    choose_adversary(t, &p);
+    const pass p = pass_of(t, number);
     loss_terms terms;
+    double asked = oas_now();
     OAS_TRY(take_clips(t));
+    oas_graph_stage(g, "clips")->seconds += oas_now() - asked;
     oas_graph_reset(g);
+    if (t->reducer && number == passes(t) - 1)
+        oas_reducer_watch(t->reducer, kind_of(t, &p), g);
     g->recording = true;
     if (oas_objective(g, &t->objective, &p, &terms))
         oas_backward(g, terms.total, NULL);
@@ -368,12 +458,37 @@ static double clip_factor(const oasis_train_options *o, double norm)
     return o->clip > 0 && norm > o->clip ? o->clip / norm : 1;
 }
 
+/* Has all ranks go on with the gradients of all and the means of what was measured, or all fail where one has. */
+static oasis_status join_ranks(oasis_trainer *t, oasis_status mine, oasis_train_report *r)
+{
+    const oasis_ranks *k = t->options.ranks;
+    enum { LATENTS = OAS_MODEL_MAX_LATENT };
+    double all[1 + OASIS_MAX_TERMS + 2 * LATENTS] = {r->loss};
+    const pass last = pass_of(t, passes(t) - 1);
+    weights *other = last.judged ? &t->adversary.weights : NULL;
+    oasis_status s = oas_reducer_finish(t->reducer, kind_of(t, &last), &t->graph, other, &t->message);
+    OAS_TRY(oasis_ranks_agree(k, mine < 0 ? mine : s, &t->message));
+    memcpy(all + 1, r->value, sizeof r->value);
+    memcpy(all + 1 + OASIS_MAX_TERMS, t->state.latent_mean, sizeof t->state.latent_mean);
+    memcpy(all + 1 + OASIS_MAX_TERMS + LATENTS, t->state.latent_square, sizeof t->state.latent_square);
+    if (!k->sum(k->user, all, sizeof all / sizeof *all))
+        return oas_fail(&t->message, OASIS_E_DEVICE, "the connection to the other ranks failed");
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        all[i] /= k->count;
+    r->loss = all[0];
+    memcpy(r->value, all + 1, sizeof r->value);
+    memcpy(t->state.latent_mean, all + 1 + OASIS_MAX_TERMS, sizeof t->state.latent_mean);
+    memcpy(t->state.latent_square, all + 1 + OASIS_MAX_TERMS + LATENTS, sizeof t->state.latent_square);
+    return OASIS_OK;
+}
+
 /* Updates the weights, unless loss or gradient are not finite. */
 static oasis_status update(oasis_trainer *t, oasis_train_report *r)
 {
     const oasis_train_options *o = &t->options;
     bool judged = t->objective.adversary && t->state.step >= o->adversarial_start;
-    double share = 1. / passes(t), other = judged ? share * oas_gradient_norm(&t->adversary.weights, t->device->pool) : 0;
+    double share = 1. / ((double)passes(t) * oas_ranks(o));
+    double other = judged ? share * oas_gradient_norm(&t->adversary.weights, t->device->pool) : 0;
     r->norm = share * oas_gradient_norm(&t->weights, t->device->pool);
     r->rate = oas_learning_rate(o, t->state.step);
     if (isfinite(r->loss) && isfinite(r->norm) && isfinite(other)) {
@@ -430,6 +545,8 @@ oasis_status oasis_trainer_save(oasis_trainer *t)
 {
     char path[PATH_ROOM + 64];
     model_config *c = &t->objective.model->file.config;
+    if (oas_rank(&t->options) > 0)
+        return OASIS_OK;
     for (int k = 0; k < t->state.latents; k++) {
         double variance = t->state.latent_square[k] - t->state.latent_mean[k] * t->state.latent_mean[k];
         c->latent_mean[k] = (float)t->state.latent_mean[k];
@@ -455,6 +572,8 @@ static oasis_status write_files(oasis_trainer *t, oasis_train_report *r)
 {
     const oasis_train_options *o = &t->options;
     bool last = t->state.step == o->steps;
+    if (oas_rank(o) > 0)
+        return OASIS_OK;
     if (last || (o->log_every > 0 && t->state.step % o->log_every == 0))
         OAS_TRY(oas_history_add(t->history, r, &t->message));
     r->saved = last || (oas_now() - t->saved_at >= 60 * o->checkpoint_minutes && o->checkpoint_minutes > 0);
@@ -469,19 +588,27 @@ oasis_status oasis_trainer_step(oasis_trainer *t, oasis_train_report *report)
     if (t->state.step >= t->options.steps)
         return OASIS_END;
     double start = oas_now();
-    if (oas_weights_zero(&t->weights) < 0 || (t->objective.adversary && oas_weights_zero(&t->adversary.weights) < 0))
+    oas_pool *pool = t->device->pool;
+    if (oas_weights_zero(&t->weights, pool) < 0 ||
+        (t->objective.adversary && oas_weights_zero(&t->adversary.weights, pool) < 0))
         return oas_fail(&t->message, OASIS_E_DEVICE, "gradients cannot be set to zero");
     r.temporal_step = oas_temporal_step(&t->options, t->state.step);
-    for (int i = 0; i < passes(t); i++)
-        OAS_TRY(run_pass(t, i, &r));
+    oasis_status s = OASIS_OK;
+    for (int i = 0; i < passes(t) && s == OASIS_OK; i++)
+        s = run_pass(t, i, &r);
+    double computed = oas_now();
+    OAS_TRY(t->reducer ? join_ranks(t, s, &r) : s);
+    double joined = oas_now();
     OAS_TRY(update(t, &r));
     double seconds = oas_now() - start;
+    oas_graph_stage(&t->graph, "ranks")->seconds += joined - computed;
+    oas_graph_stage(&t->graph, "update")->seconds += start + seconds - joined;
     t->state.step++;
     t->state.seconds += seconds;
     r.step = t->state.step;
     r.skipped = t->state.skipped;
     r.seconds = t->state.seconds;
-    r.clips_per_second = t->options.batch * t->options.accumulate / (seconds > 0 ? seconds : 1);
+    r.clips_per_second = t->options.batch * t->options.accumulate * oas_ranks(&t->options) / (seconds > 0 ? seconds : 1);
     OAS_TRY(write_files(t, &r));
     if (report)
         *report = r;

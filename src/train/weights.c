@@ -24,16 +24,35 @@ bool oas_is_trained(const parameter *p, const oasis_train_options *o)
     return !of_encoder && !(o->stage == OASIS_STAGE_DIFFUSION && (of_decoder || strncmp(p->name, "lq_proj.", 8) == 0));
 }
 
+/* Moves a parameter's values into the block of masters; its own are given back, so that there is never more than one. */
+static void move_in(weights *w, int i, parameter *p)
+{
+    const segment *s = &w->segments[i];
+    tensor *t = s->tensor;
+    w->gradients[i] = (tensor){.shape = t->shape};
+    if (w->master) {
+        oas_convert(w->master + s->begin, OAS_F32, t->data, t->dtype, s->count);
+        oas_free(p->owned);
+        p->owned = NULL;
+        t->data = w->master + s->begin;
+    }
+    t->dtype = OAS_F32;
+    t->grad = &w->gradients[i];
+    t->needs_grad = true;
+}
+
 static oasis_status make_blocks(weights *w, oasis_message *message)
 {
-    float **blocks[] = {&w->master, &w->gradient, &w->moment1, &w->moment2, &w->average};
+    float **blocks[] = {&w->average, &w->gradient, &w->moment1, &w->moment2};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         *blocks[i] = oas_alloc((size_t)w->count, sizeof(float));
         if (!*blocks[i])
             return oas_fail_memory(message, (size_t)w->count * sizeof(float), "weights and their moments");
     }
-    w->gradients = oas_alloc((size_t)w->n, sizeof *w->gradients);
-    return w->gradients ? OASIS_OK : oas_fail_memory(message, (size_t)w->n * sizeof *w->gradients, "gradients");
+    memcpy(w->average, w->master, (size_t)w->count * sizeof(float));
+    for (int i = 0; i < w->n; i++)
+        w->gradients[i].data = w->gradient + w->segments[i].begin;
+    return OASIS_OK;
 }
 
 oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_options *o, oas_trained_fn *trained,
@@ -51,23 +70,20 @@ oasis_status oas_weights_new(weights *w, parameter_set *set, const oasis_train_o
         *s = (segment){.tensor = &p->tensor, .begin = w->count, .count = oas_count(&p->tensor.shape)};
         s->rate = strncmp(p->name, "lq_proj.", 8) == 0 ? (float)o->projection_rate : 1.f;
         s->decay = p->tensor.shape.rank > 1 && !strstr(p->name, "modulation") ? 1.f : 0.f;
+        w->trained += s->count;
         w->count += (s->count + 15) / 16 * 16; /* a cache line each */
     }
     if (w->n == 0)
         return oas_fail(message, OASIS_E_ARGUMENT, "nothing is left to train: all weights of the stage are frozen");
-    OAS_TRY(make_blocks(w, message));
-    for (int i = 0; i < w->n; i++) {
-        segment *s = &w->segments[i];
-        tensor *t = s->tensor;
-        oas_convert(w->master + s->begin, OAS_F32, t->data, t->dtype, s->count);
-        memcpy(w->average + s->begin, w->master + s->begin, (size_t)s->count * sizeof(float));
-        w->gradients[i] = (tensor){.shape = t->shape, .data = w->gradient + s->begin};
-        t->data = w->master + s->begin;
-        t->dtype = OAS_F32;
-        t->grad = &w->gradients[i];
-        t->needs_grad = true;
-    }
-    return OASIS_OK;
+    w->gradients = oas_alloc((size_t)w->n, sizeof *w->gradients);
+    if (!set->shapes_only)
+        w->master = oas_alloc((size_t)w->count, sizeof *w->master);
+    if (!w->gradients || (!w->master && !set->shapes_only))
+        return oas_fail_memory(message, (size_t)w->count * sizeof *w->master, "weights");
+    for (int i = 0, n = 0; n < w->n; i++)
+        if (w->segments[n].tensor == &set->items[i]->tensor)
+            move_in(w, n++, set->items[i]);
+    return set->shapes_only ? OASIS_OK : make_blocks(w, message);
 }
 
 void oas_weights_free(weights *w)
@@ -140,12 +156,12 @@ static void norm_slab(void *arg, int64_t slab, int worker)
     t->sums[slab] = sum;
 }
 
-oasis_status oas_weights_zero(weights *w)
+oasis_status oas_weights_zero(weights *w, oas_pool *pool)
 {
     size_t bytes = (size_t)w->count * sizeof *w->gradient;
     if (w->cuda)
         return oas_cuda_zero(w->cuda, w->gradient, bytes);
-    memset(w->gradient, 0, bytes);
+    oas_pool_zero(pool, w->gradient, bytes);
     return OASIS_OK;
 }
 
