@@ -74,6 +74,7 @@ static void print_model(const oasis_model_info *m, const char *path)
     printf("licence:          %s\n", m->license[0] ? m->license : "not stated");
     printf("parameters:       %s, of these %s in the decoder\n", cli_count((double)m->parameters).text,
            cli_count((double)m->decoder_parameters).text);
+    printf("weights:          %s, mostly %s\n", cli_bytes(m->weight_bytes).text, m->weights);
     printf("transformer:      %d layers, %d heads, width %d, feed-forward %d, %d latent channels\n", m->num_layers,
            m->num_heads, m->dim, m->ffn_dim, m->latent_channels);
     printf("step:             one, sigma %g\n", (double)m->sigma);

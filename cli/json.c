@@ -79,6 +79,8 @@ json_t *cli_json_model(const oasis_model_info *m, const char *path)
     json_t *sizes = json_pack("{s:i, s:i, s:i, s:i, s:i}", "layers", m->num_layers, "heads", m->num_heads, "dim",
                               m->dim, "ffn_dim", m->ffn_dim, "latent_channels", m->latent_channels);
     json_object_set_new(o, "transformer", sizes);
+    json_object_set_new(o, "weights", cli_json_text(m->weights));
+    json_object_set_new(o, "weight_bytes", json_integer(m->weight_bytes));
     json_object_set_new(o, "sigma", cli_json_number(round((double)m->sigma * 1e6) / 1e6));
     json_object_set_new(o, "trained_frames", known(m->trained_frames));
     json_object_set_new(o, "trained_height_px", known(m->trained_height));

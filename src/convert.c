@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "format/safetensors.h"
 #include "net/wan_vae.h"
+#include "tensor/q8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,11 +32,13 @@ static const oasis_option rows[] = {
     {"random", 0, NULL, OASIS_OPTION_TEXT, FIELD(random), 0, 0, NULL, "SIZE", NULL,
      "random weights of the size wan2.1-1.3b or wan2.1-14b in place of checkpoints, to measure with", "Input"},
     {"seed", 0, NULL, OASIS_OPTION_INT64, FIELD(seed), 0, 0, NULL, "N", "1", "of random weights", "Input"},
+    {"layers", 0, NULL, OASIS_OPTION_INT, FIELD(layers), 0, OAS_ROUTING_MAX_LAYERS, NULL, "N", "0",
+     "with --random: so many blocks, to try things; 0 = the size's own number", "Input"},
     {"routing", 0, NULL, OASIS_OPTION_TEXT, FIELD(routing), 0, 0, NULL, "FILE", NULL,
      "which heads see what, as 'oasis profile' writes it", "Model"},
     {"heads", 0, NULL, OASIS_OPTION_TEXT, FIELD(heads), 0, 0, NULL, "G,I,W", NULL,
      "without --routing: global, own-frame and window heads of every layer; all global when left out", "Model"},
-    {"dtype", 0, NULL, OASIS_OPTION_CHOICE, FIELD(dtype), 0, 0, "bf16|fp32", "TYPE", "bf16",
+    {"dtype", 0, NULL, OASIS_OPTION_CHOICE, FIELD(dtype), 0, 0, "bf16|fp32|q8_0", "TYPE", "bf16",
      "number format of the matrices in the file", "Model"},
     {"num-heads", 0, NULL, OASIS_OPTION_INT, FIELD(num_heads), 0, OAS_MAX_HEADS, NULL, "N", "0",
      "attention heads of the transformer; 0 = one for 128 channels", "Model"},
@@ -69,9 +72,13 @@ static oasis_status read_checkpoints(conversion *c)
                               .ffn_dim = small ? 8960 : 13824, .heads = small ? 12 : 40, .layers = small ? 30 : 40,
                               .eps = 1e-6f, .rope_theta = 10000, .frequencies = TIME_FREQUENCIES,
                               .text = {OAS_PROMPT_CONSTANT, 0, RANDOM_TEXT_WIDTH}};
+        if (o->layers > 0)
+            c->dit.layers = o->layers;
         c->base = OAS_WAN_BASE;
         return OASIS_OK;
     }
+    if (o->layers > 0)
+        return oas_fail(c->message, OASIS_E_ARGUMENT, "--layers goes with --random, not with a checkpoint");
     if (!o->transformer)
         return oas_fail(c->message, OASIS_E_ARGUMENT, "which checkpoint? give --transformer FILE, or --random SIZE");
     OAS_TRY(oas_checkpoint_transformer(&c->transformer, &c->dit, o->transformer, o->num_heads, c->message));
@@ -195,11 +202,14 @@ static bool is_matrix(const parameter *p)
 
 static void fill_entries(conversion *c)
 {
-    stored_dtype matrices = c->options->dtype == OASIS_WEIGHTS_BF16 ? OAS_STORED_BF16 : OAS_STORED_F32;
+    stored_dtype matrices = c->options->dtype == OASIS_WEIGHTS_FP32 ? OAS_STORED_F32 : OAS_STORED_BF16;
     for (int i = 0; i < c->model.parameters.count; i++) {
         const parameter *p = c->model.parameters.items[i];
         stored *e = &c->entry[i];
         *e = (stored){.name = p->name, .dtype = is_matrix(p) ? matrices : OAS_STORED_F32, .rank = p->tensor.shape.rank};
+        if (c->options->dtype == OASIS_WEIGHTS_Q8_0 && is_matrix(p) && e->rank == 2 &&
+            oas_last(&p->tensor, 0) % OAS_Q8_BLOCK == 0)
+            e->dtype = OAS_STORED_Q8_0;
         for (int k = 0; k < OAS_STORED_MAX_RANK; k++)
             e->size[k] = k < e->rank && k < OAS_MAX_RANK ? p->tensor.shape.size[k] : 1;
         c->total += oas_count(&p->tensor.shape);
@@ -208,25 +218,63 @@ static void fill_entries(conversion *c)
 
 /* ---- writing ------------------------------------------------------------------------------------------------------------- */
 
-static oasis_status give_piece(void *user, size_t index, size_t offset, void *to, size_t bytes, oasis_message *message)
+/* Values first .. first+n-1 of tensor `index`. */
+static void give_values(const conversion *c, size_t index, int64_t first, int64_t n, float *values)
 {
-    enum { AT_ONCE = 4096 };
-    conversion *c = user;
     const convert_item *item = &c->item[index];
-    oas_dtype type = c->entry[index].dtype == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32;
+    if (item->values)
+        memcpy(values, item->values + first, (size_t)n * sizeof *values);
+    else if (item->random)
+        oas_convert_random(c, index, first, n, values);
+    else
+        oas_stored_floats(item->from, first, n, values);
+}
+
+enum { AT_ONCE = 4096 }; /* values, a whole number of blocks */
+
+/* A piece of a tensor of blocks, which may begin and end inside one. */
+static oasis_status give_blocks(const conversion *c, size_t index, size_t offset, unsigned char *to, size_t bytes,
+                                oasis_message *message)
+{
+    enum { BLOCKS = AT_ONCE / OAS_Q8_BLOCK };
+    float values[AT_ONCE];
+    unsigned char blocks[BLOCKS * OAS_Q8_BYTES];
+    int64_t all = oas_count(&c->model.parameters.items[index]->tensor.shape) / OAS_Q8_BLOCK;
+    for (size_t done = 0; done < bytes;) {
+        int64_t first = (int64_t)((offset + done) / OAS_Q8_BYTES);
+        int64_t n = all - first < BLOCKS ? all - first : BLOCKS;
+        size_t skip = (offset + done) % OAS_Q8_BYTES, some = (size_t)n * OAS_Q8_BYTES - skip;
+        give_values(c, index, first * OAS_Q8_BLOCK, n * OAS_Q8_BLOCK, values);
+        if (!oas_q8_pack(values, n, blocks))
+            return oas_fail(message, OASIS_E_FORMAT, "the tensor %s has values that are not finite, or too large for q8_0; "
+                            "use --dtype bf16", c->entry[index].name);
+        some = some < bytes - done ? some : bytes - done;
+        memcpy(to + done, blocks + skip, some);
+        done += some;
+    }
+    return OASIS_OK;
+}
+
+static void give_plain(const conversion *c, size_t index, oas_dtype type, size_t offset, char *to, size_t bytes)
+{
     int64_t first = (int64_t)(offset / oas_dtype_size(type)), n = (int64_t)(bytes / oas_dtype_size(type));
     float values[AT_ONCE];
     for (int64_t at = 0; at < n; at += AT_ONCE) {
         int64_t some = n - at < AT_ONCE ? n - at : AT_ONCE;
-        if (item->values)
-            memcpy(values, item->values + first + at, (size_t)some * sizeof *values);
-        else if (item->random)
-            oas_convert_random(c, index, first + at, some, values);
-        else
-            oas_stored_floats(item->from, first + at, some, values);
-        oas_convert((char *)to + (size_t)at * oas_dtype_size(type), type, values, OAS_F32, some);
+        give_values(c, index, first + at, some, values);
+        oas_convert(to + (size_t)at * oas_dtype_size(type), type, values, OAS_F32, some);
     }
-    c->done += n;
+}
+
+static oasis_status give_piece(void *user, size_t index, size_t offset, void *to, size_t bytes, oasis_message *message)
+{
+    conversion *c = user;
+    stored_dtype type = c->entry[index].dtype;
+    if (type == OAS_STORED_Q8_0)
+        OAS_TRY(give_blocks(c, index, offset, to, bytes, message));
+    else
+        give_plain(c, index, type == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32, offset, to, bytes);
+    c->done += (int64_t)(bytes / oas_stored_block_bytes(type)) * oas_stored_block_values(type);
     if (c->options->progress && !c->options->progress(c->options->user, (double)c->done / (double)c->total))
         return oas_fail(message, OASIS_E_CANCELLED, "cancelled");
     return OASIS_OK;
@@ -300,8 +348,8 @@ static void fill_report(const conversion *c, oasis_convert_report *r)
     *r = (oasis_convert_report){.parameters = c->total, .tensors = c->model.parameters.count, .num_layers = c->dit.layers,
                                 .num_heads = c->dit.heads, .dim = c->dit.dim, .ffn_dim = c->dit.ffn_dim};
     for (int i = 0; i < c->model.parameters.count; i++)
-        r->bytes += oas_count(&c->model.parameters.items[i]->tensor.shape) *
-                    (int64_t)oas_stored_block_bytes(c->entry[i].dtype);
+        r->bytes += oas_count(&c->model.parameters.items[i]->tensor.shape) /
+                    oas_stored_block_values(c->entry[i].dtype) * (int64_t)oas_stored_block_bytes(c->entry[i].dtype);
     memcpy(r->explained, c->explained, sizeof r->explained);
     snprintf(r->text, sizeof r->text, "%s", oas_model_text_name(c->config.text));
 }

@@ -92,7 +92,7 @@ oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
     return p->status < 0 ? oas_fail(message, p->status, "%s", p->message.text) : OASIS_OK;
 }
 
-/* The file's tensors as parameters: views where the type can be computed with, floats otherwise. */
+/* The file's tensors as parameters: views where the type can be used, floats otherwise. */
 static oasis_status add_tensors(oasis_model *model, oasis_message *message)
 {
     const weight_file *w = model->file.weights;
@@ -105,11 +105,13 @@ static oasis_status add_tensors(oasis_model *model, oasis_message *message)
                             p->path, t->name, t->rank, OAS_MAX_RANK);
         for (int k = 0; k < t->rank; k++)
             s.size[k] = t->size[k];
-        bool direct = (t->dtype == OAS_STORED_F32 || t->dtype == OAS_STORED_BF16) && oas_stored_aligned(t);
-        tensor *made = oas_parameters_add(p, t->name, t->dtype == OAS_STORED_BF16 && direct ? OAS_BF16 : OAS_F32, s,
-                                          direct ? t->data : NULL);
+        bool blocks = t->dtype == OAS_STORED_Q8_0;
+        bool direct = (t->dtype == OAS_STORED_F32 || t->dtype == OAS_STORED_BF16 || blocks) && oas_stored_aligned(t);
+        oas_dtype type = !direct ? OAS_F32 : blocks ? OAS_Q8_0 : t->dtype == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32;
+        tensor *made = oas_parameters_add(p, t->name, type, s, direct ? t->data : NULL);
         if (!made)
             return oas_fail(message, p->status, "%s", p->message.text);
+        made->mapped = direct;
         if (!direct)
             oas_stored_floats(t, 0, oas_count(&s), made->data);
     }
@@ -173,10 +175,18 @@ void oasis_model_describe(const oasis_model *model, oasis_model_info *info)
                                .trained_height = c->trained_window[1],
                                .trained_width = c->trained_window[2],
                                .sigma = (float)c->sigma};
+    int64_t of_type[OAS_DTYPES + 1] = {0};
     for (int i = 0; i < model->parameters.count; i++) {
         const parameter *p = model->parameters.items[i];
         info->parameters += oas_count(&p->tensor.shape);
+        info->weight_bytes += (int64_t)oas_bytes(&p->tensor);
+        if (p->tensor.shape.rank == 2)
+            of_type[p->tensor.dtype] += oas_count(&p->tensor.shape);
         if (strncmp(p->name, "decoder.", 8) == 0)
             info->decoder_parameters += oas_count(&p->tensor.shape);
     }
+    oas_dtype most = OAS_F32;
+    for (oas_dtype t = OAS_F32; t <= OAS_Q8_0; t++)
+        most = of_type[t] > of_type[most] ? t : most;
+    info->weights = oas_dtype_name(most);
 }

@@ -17,8 +17,12 @@
 extern "C" {
 #endif
 
-/* How matrices are stored; vectors, tables, the timestep's part and the head stay floats. */
-typedef enum oasis_weight_type { OASIS_WEIGHTS_BF16, OASIS_WEIGHTS_FP32 } oasis_weight_type;
+/*
+ * How matrices are stored; vectors, tables, the timestep's part and the head stay floats.
+ *   q8_0  32 values share a half-float scale and have 8 bits each: half the memory of bf16, at file and at run time; of
+ *         the transformer, while the decoder's convolutions become bf16
+ */
+typedef enum oasis_weight_type { OASIS_WEIGHTS_BF16, OASIS_WEIGHTS_FP32, OASIS_WEIGHTS_Q8_0 } oasis_weight_type;
 
 enum { OASIS_CLIP_FRAMES = 17 };
 
@@ -45,6 +49,7 @@ typedef struct oasis_convert_options {
     oasis_status (*clip)(void *user, int index, oasis_frame *frames, int *count, oasis_message *message);
     bool (*progress)(void *user, double done); /* 0 to 1; false stops with OASIS_E_CANCELLED; may be NULL */
     void *user;
+    int layers;              /* with `random`: blocks in place of the size's own number, to try things; 0 = that number */
 } oasis_convert_options;
 
 OASIS_API void oasis_convert_options_init(oasis_convert_options *options);

@@ -133,6 +133,8 @@ typedef struct oasis_model_info {
     int num_layers, num_heads, dim, ffn_dim, latent_channels;
     int trained_frames, trained_height, trained_width; /* the clip size of training, 0 where unknown */
     float sigma;
+    const char *weights;     /* how most of the transformer's weights are stored: "bf16", "fp32", "q8_0" */
+    int64_t weight_bytes;    /* of all weights, before they are prepared for computing */
 } oasis_model_info;
 
 OASIS_API void oasis_model_describe(const oasis_model *model, oasis_model_info *info);

@@ -42,6 +42,14 @@ oasis_status oas_filemap_open(filemap *map, const char *path, oasis_message *mes
     return status;
 }
 
+void oas_filemap_drop(const void *data, size_t size)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + size) / page * page;
+    if (end > begin)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 void oas_filemap_close(filemap *map)
 {
     if (map->data)

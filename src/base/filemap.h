@@ -21,6 +21,12 @@ typedef struct filemap {
  */
 oasis_status oas_filemap_open(filemap *map, const char *path, oasis_message *message);
 
+/*
+ * Tells the system that bytes of a mapping have been used and are not wanted in memory: what was copied out of a large
+ * file does not count twice.  Reading them again brings them back from the file.
+ */
+void oas_filemap_drop(const void *data, size_t size);
+
 /* Unmaps and zeroes; accepts a zeroed map. */
 void oas_filemap_close(filemap *map);
 

@@ -1,6 +1,7 @@
 /* oneDNN 2.6 to 2.7 behind cpu/dnnl.h. */
 #include "cpu/dnnl.h"
 
+#include "base/filemap.h"
 #include "cpu/level.h"
 #include "tensor/pack.h"
 
@@ -335,6 +336,8 @@ static oasis_status pack_weights(void *arg, void *to)
     }
     bool ok = reorder(t->cache, &plain, from, &t->job->w, to);
     oas_free(permuted);
+    if (t->weight->mapped)
+        oas_filemap_drop(t->weight->data, oas_bytes(t->weight));
     return ok ? OASIS_OK : OASIS_E_DEVICE;
 }
 

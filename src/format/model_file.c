@@ -60,6 +60,16 @@ static oasis_status check_tensors(const weight_file *w, oasis_message *message)
                             "%s: tensor %s does not begin at a multiple of its element's %zu bytes",
                             oas_weight_file_path(w), t->name, oas_stored_block_bytes(t->dtype));
     }
+    for (size_t i = 0; i < oas_weight_file_count(w); i++) {
+        const stored *t = oas_weight_file_at(w, i);
+        bool blocks = t->dtype == OAS_STORED_Q8_0;
+        if (t->dtype > OAS_STORED_F8_E5M2 && !blocks)
+            return oas_fail(message, OASIS_E_FORMAT, "%s: tensor %s holds %s, expected floats, or q8_0 in a file that says so",
+                            oas_weight_file_path(w), t->name, oas_stored_dtype_name(t->dtype));
+        if (blocks && t->rank != 2)
+            return oas_fail(message, OASIS_E_FORMAT, "%s: tensor %s of shape %s is q8_0, which only matrices [out, in] can be",
+                            oas_weight_file_path(w), t->name, oas_stored_shape(t->rank, t->size).text);
+    }
     return OASIS_OK;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "format/weight_file_build.h"
+#include "tensor/q8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 
 enum { LENGTH_BYTES = 8 };
 
-static const char metadata_key[] = "__metadata__";
+static const char metadata_key[] = "__metadata__", quantisation_key[] = "quantisation", quantisation_known[] = "q8_0";
 
 /* What the header says about the tensor being read, for messages. */
 typedef struct context {
@@ -119,6 +120,39 @@ static oasis_status read_tensor(const context *c, const json_t *value, const uns
     return read_range(c, json_object_get(value, "data_offsets"), data, data_size, t);
 }
 
+/* Whether U8 tensors of the file are blocks. */
+static oasis_status read_quantisation(const weight_source *file, const json_t *metadata, bool *blocks,
+                                      oasis_message *message)
+{
+    const json_t *value = metadata ? json_object_get(metadata, quantisation_key) : NULL;
+    *blocks = value != NULL;
+    if (!value || strcmp(json_string_value(value), quantisation_known) == 0)
+        return OASIS_OK;
+    return oas_fail(message, OASIS_E_UNSUPPORTED, "%s: %s \"%.40s\", this program reads \"%s\"", file->path,
+                    quantisation_key, json_string_value(value), quantisation_known);
+}
+
+/* U8 [.., n, m, 34] becomes Q8_0 [.., n, 32 m] of the same bytes. */
+static oasis_status read_blocks(const context *c, stored *t)
+{
+    int64_t values;
+    size_t bytes;
+    if (t->dtype != OAS_STORED_U8)
+        return OASIS_OK;
+    if (t->rank < 3 || t->size[t->rank - 1] != OAS_Q8_BYTES)
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: U8 of shape %s, expected blocks [.., %d] of %s", c->path,
+                        c->name, oas_stored_shape(t->rank, t->size).text, OAS_Q8_BYTES, quantisation_known);
+    stored blocks = *t;
+    blocks.dtype = OAS_STORED_Q8_0;
+    blocks.rank--;
+    blocks.size[blocks.rank - 1] *= OAS_Q8_BLOCK; /* as many bytes as before: cannot overflow */
+    if (!oas_stored_extent(&blocks, &values, &bytes) || bytes != t->bytes)
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: tensor %s: blocks of shape %s hold more values than can be counted",
+                        c->path, c->name, oas_stored_shape(t->rank, t->size).text);
+    *t = blocks;
+    return OASIS_OK;
+}
+
 static oasis_status read_metadata(weight_file *w, const weight_source *file, json_t *metadata, oasis_message *message)
 {
     const char *key;
@@ -171,8 +205,10 @@ static oasis_status read_header(weight_file *w, const weight_source *file, json_
                         oas_json_type_name(metadata));
     OAS_TRY(
         oas_weight_file_reserve(w, json_object_size(header) - (metadata != NULL), json_object_size(metadata), message));
+    bool blocks = false;
     if (metadata)
         OAS_TRY(read_metadata(w, file, metadata, message));
+    OAS_TRY(read_quantisation(file, metadata, &blocks, message));
     json_object_foreach(header, name, value)
     {
         if (value == metadata)
@@ -183,6 +219,8 @@ static oasis_status read_header(weight_file *w, const weight_source *file, json_
             return oas_fail_memory(message, strlen(name) + 1, "a tensor's name");
         context c = {.path = file->path, .name = t.name, .message = message};
         OAS_TRY(read_tensor(&c, value, data, data_size, &t));
+        if (blocks)
+            OAS_TRY(read_blocks(&c, &t));
         oas_weight_file_add(w, &t);
     }
     return check_cover(w, file, data, data_size, message);

@@ -12,6 +12,10 @@
 
 #include "format/weight_file.h"
 
+/*
+ * The format has no name for blocks.  A file with the metadata "quantisation": "q8_0" holds Q8_0 tensors [.., n, 32 m] as
+ * U8 [.., n, m, 34], block after block as GGUF has them, and no other U8 tensors; reading turns them back.
+ */
 enum { OAS_SAFETENSORS_MAX_HEADER = 100 * 1000 * 1000 }; /* bytes */
 
 /* oas_weight_file_open for a file that must be safetensors. */
@@ -28,7 +32,7 @@ enum { OAS_SAFETENSORS_PIECE = 1 << 20 };
 
 /* What to write. */
 typedef struct safetensors_file {
-    const stored *entry; /* name, dtype (no Q8_0), rank, size; data, or NULL where `read` gives it; bytes is ignored */
+    const stored *entry; /* name, dtype (Q8_0 of 2 dimensions at least), rank, size; data, or NULL where `read` gives it; bytes is ignored */
     size_t count;
     const stored_note *note; /* metadata; the value of "sha256" is replaced by the file's digest (doc/formats.md) */
     size_t notes;

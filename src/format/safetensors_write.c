@@ -11,6 +11,7 @@
 enum { LENGTH_BYTES = 8, ALIGN = 64 };
 
 static const char digest_key[] = "sha256";
+static const char quantisation_key[] = "quantisation", quantisation_name[] = "q8_0";
 static const char digest_blank[] = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /* An entry in the order of the file. */
@@ -27,6 +28,7 @@ typedef struct writer {
     unsigned char *piece;
     newfile *out;
     sha256 digest;
+    bool blocks;      /* some tensor is of Q8_0 */
     size_t digest_at; /* place of the digest's digits in the file; 0 = none */
     oasis_message *message;
 } writer;
@@ -66,7 +68,8 @@ static oasis_status place(writer *w)
     for (size_t i = 0; i < w->file->count; i++) {
         const stored *e = &w->file->entry[i];
         int64_t values;
-        if (e->rank < 0 || e->rank > OAS_STORED_MAX_RANK || e->dtype >= OAS_STORED_Q8_0 ||
+        bool blocks = e->dtype == OAS_STORED_Q8_0;
+        if (e->rank < (blocks ? 2 : 0) || e->rank > OAS_STORED_MAX_RANK - blocks || e->dtype >= OAS_STORED_DTYPES ||
             !oas_stored_extent(e, &values, &w->order[i].bytes) || oas_add_overflows(total, w->order[i].bytes, &total) ||
             total > INT64_MAX)
             return oas_fail(w->message, OASIS_E_FORMAT,
@@ -74,7 +77,8 @@ static oasis_status place(writer *w)
         if (w->order[i].bytes > 0 && !e->data && !w->file->read)
             return oas_fail(w->message, OASIS_E_ARGUMENT, "%s: tensor %s has no data to be written", w->path, e->name);
         w->order[i].index = i;
-        w->order[i].width = oas_stored_block_bytes(e->dtype);
+        w->order[i].width = blocks ? sizeof(uint16_t) : oas_stored_block_bytes(e->dtype);
+        w->blocks = w->blocks || blocks;
     }
     if (w->file->count > 1)
         qsort(w->order, w->file->count, sizeof *w->order, compare_widths);
@@ -84,10 +88,16 @@ static oasis_status place(writer *w)
 static void add_notes(writer *w)
 {
     oas_text_add(&w->header, "\"__metadata__\":{");
+    if (w->blocks)
+        oas_text_add(&w->header, "\"%s\":\"%s\"", quantisation_key, quantisation_name);
+    bool first = !w->blocks;
     for (size_t i = 0; i < w->file->notes; i++) {
         const stored_note *note = &w->file->note[i];
+        if (strcmp(note->key, quantisation_key) == 0) /* follows from the types */
+            continue;
         bool digest = strcmp(note->key, digest_key) == 0;
-        oas_text_add(&w->header, i ? "," : "");
+        oas_text_add(&w->header, first ? "" : ",");
+        first = false;
         oas_json_add_text(&w->header, note->key);
         oas_text_add(&w->header, ":");
         if (digest)
@@ -97,19 +107,29 @@ static void add_notes(writer *w)
     oas_text_add(&w->header, "}%s", w->file->count ? "," : "");
 }
 
+/* Type and shape, of blocks as bytes. */
+static void add_type(writer *w, const stored *e)
+{
+    bool blocks = e->dtype == OAS_STORED_Q8_0;
+    oas_text_add(&w->header, ":{\"dtype\":\"%s\",\"shape\":[", oas_stored_dtype_name(blocks ? OAS_STORED_U8 : e->dtype));
+    for (int d = 0; d < e->rank; d++)
+        oas_text_add(&w->header, "%s%lld", d ? "," : "",
+                     (long long)(blocks && d == e->rank - 1 ? e->size[d] / oas_stored_block_values(e->dtype) : e->size[d]));
+    if (blocks)
+        oas_text_add(&w->header, ",%zu", oas_stored_block_bytes(e->dtype));
+}
+
 static oasis_status make_header(writer *w)
 {
     size_t at = 0;
     oas_text_add(&w->header, "{");
-    if (w->file->notes)
+    if (w->file->notes || w->blocks)
         add_notes(w);
     for (size_t i = 0; i < w->file->count; i++) {
         const stored *e = &w->file->entry[w->order[i].index];
         oas_text_add(&w->header, i ? "," : "");
         oas_json_add_text(&w->header, e->name);
-        oas_text_add(&w->header, ":{\"dtype\":\"%s\",\"shape\":[", oas_stored_dtype_name(e->dtype));
-        for (int d = 0; d < e->rank; d++)
-            oas_text_add(&w->header, "%s%lld", d ? "," : "", (long long)e->size[d]);
+        add_type(w, e);
         oas_text_add(&w->header, "],\"data_offsets\":[%zu,%zu]}", at, at + w->order[i].bytes);
         at += w->order[i].bytes;
     }

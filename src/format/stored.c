@@ -2,14 +2,13 @@
 #include "format/stored.h"
 
 #include "base/memory.h"
+#include "tensor/q8.h"
 #include "tensor/tensor.h"
 
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { Q8_BLOCK = 32, Q8_BYTES = 34 };
 
 static const struct {
     const char *name;
@@ -22,7 +21,7 @@ static const struct {
     [OAS_STORED_I16] = {"I16", 2},         [OAS_STORED_I8] = {"I8", 1},
     [OAS_STORED_U64] = {"U64", 8},         [OAS_STORED_U32] = {"U32", 4},
     [OAS_STORED_U16] = {"U16", 2},         [OAS_STORED_U8] = {"U8", 1},
-    [OAS_STORED_BOOL] = {"BOOL", 1},       [OAS_STORED_Q8_0] = {"Q8_0", Q8_BYTES},
+    [OAS_STORED_BOOL] = {"BOOL", 1},       [OAS_STORED_Q8_0] = {"Q8_0", OAS_Q8_BYTES},
 };
 
 const char *oas_stored_dtype_name(stored_dtype dtype)
@@ -37,7 +36,7 @@ size_t oas_stored_block_bytes(stored_dtype dtype)
 
 int64_t oas_stored_block_values(stored_dtype dtype)
 {
-    return dtype == OAS_STORED_Q8_0 ? Q8_BLOCK : 1;
+    return dtype == OAS_STORED_Q8_0 ? OAS_Q8_BLOCK : 1;
 }
 
 bool oas_stored_extent(const stored *w, int64_t *values, size_t *bytes)
@@ -133,19 +132,10 @@ static float narrow(stored_dtype dtype, const unsigned char *b)
         return;                                                                                                        \
     } while (0)
 
-static void read_q8(const unsigned char *data, int64_t first, int64_t n, float *to)
-{
-    for (int64_t i = first; i < first + n; i++) {
-        const unsigned char *block = data + (size_t)(i / Q8_BLOCK) * Q8_BYTES;
-        float scale = small_float((unsigned)block[0] | (unsigned)block[1] << 8, 5, 10);
-        to[i - first] = scale * (float)(int8_t)block[2 + i % Q8_BLOCK];
-    }
-}
-
 void oas_stored_floats(const stored *w, int64_t first, int64_t n, float *to)
 {
     if (w->dtype == OAS_STORED_Q8_0) {
-        read_q8(w->data, first, n, to);
+        oas_q8_floats(w->data, first, n, to);
         return;
     }
     const unsigned char *from = (const unsigned char *)w->data + (size_t)first * dtypes[w->dtype].bytes;

@@ -79,6 +79,7 @@ static bool make_float(parameter_set *w, parameter *item)
     oas_free(item->owned);
     t->data = item->owned = values;
     t->dtype = OAS_F32;
+    t->mapped = false;
     return true;
 }
 

@@ -8,6 +8,7 @@
 #include "cpu/slope.h"
 #include "cuda/passes.h"
 #include "ops/op.h"
+#include "tensor/q8.h"
 #include "tensor/sampler.h"
 
 #include <stdatomic.h>
@@ -107,9 +108,16 @@ enum { DENSE_LEAST_ROWS = 128, DENSE_LEAST_ROWS_LARGE = 512, DENSE_MOST_ROWS = 1
 struct dense_jobs {
     int64_t slab, slabs;
     const dnnl_job *whole, *last;
-    size_t scratch_each; /* bytes per worker */
-    size_t weight_bytes; /* of weights packed for this call alone, 0 where they are cached */
+    size_t scratch_each;      /* bytes per worker */
+    size_t weight_bytes;      /* of weights packed for this call alone, 0 where they are cached */
+    size_t unpacked_bytes;    /* of weights in blocks, as plain values for this call alone; 0 of others */
+    bool alike;               /* both jobs want the same packed weights */
 };
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+}
 
 static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
 {
@@ -132,7 +140,12 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
         return false;
     size_t a = oas_dnnl_scratch_bytes(j->whole), b = oas_dnnl_scratch_bytes(j->last);
     j->scratch_each = ((a > b ? a : b) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-    if (!n->in[1]->packed || n->in[1]->needs_grad) {
+    const tensor *w = n->in[1];
+    bool blocks = w->dtype == OAS_Q8_0;
+    if (blocks)
+        j->unpacked_bytes = (size_t)oas_count(&w->shape) * oas_dtype_size(n->in[0]->dtype);
+    j->alike = oas_dnnl_weights_alike(j->whole, j->last);
+    if (!w->packed || w->needs_grad || blocks) {
         a = oas_dnnl_weight_bytes(j->whole), b = oas_dnnl_weight_bytes(j->last);
         j->weight_bytes = ((a > b ? a : b) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
     }
@@ -144,8 +157,8 @@ static size_t linear_scratch(graph *g, const node *n)
     struct dense_jobs j;
     if (!dense_prepare(g, n, &j))
         return 0;
-    size_t packs = oas_dnnl_weights_alike(j.whole, j.last) ? 1 : 2;
-    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + packs * j.weight_bytes;
+    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) +
+           (j.alike ? 1 : 2) * j.weight_bytes + rounded(j.unpacked_bytes);
 }
 
 struct dense_task {
@@ -174,21 +187,55 @@ static void dense_slab(void *arg, int64_t slab, int worker)
         atomic_store(&t->status, (int)s);
 }
 
+/* ---- weights in blocks: plain values in scratch, for one call ------------------------------------------------------- */
+
+struct unpack_task {
+    const tensor *from, *to;
+};
+
+enum { UNPACK_VALUES = 1 << 16 }; /* of a slab: a whole number of blocks */
+
+static void unpack_slab(void *arg, int64_t slab, int worker)
+{
+    const struct unpack_task *t = arg;
+    int64_t begin = slab * UNPACK_VALUES, n = oas_count(&t->to->shape) - begin;
+    (void)worker;
+    oas_convert((char *)t->to->data + (size_t)begin * oas_dtype_size(t->to->dtype), t->to->dtype,
+                (const char *)t->from->data + (size_t)(begin / OAS_Q8_BLOCK) * OAS_Q8_BYTES, OAS_Q8_0,
+                n < UNPACK_VALUES ? n : UNPACK_VALUES);
+}
+
+/* The weight as oneDNN can read it, in x's type where it was in blocks. */
+static tensor plain_weight(graph *g, const node *n, const struct dense_jobs *jobs)
+{
+    tensor plain = *n->in[1];
+    if (jobs->unpacked_bytes == 0)
+        return plain;
+    struct unpack_task t = {n->in[1], &plain};
+    plain.dtype = n->in[0]->dtype;
+    plain.packed = NULL;
+    plain.mapped = false;
+    plain.data = oas_scratch(g, jobs->unpacked_bytes);
+    if (g->status == OASIS_OK)
+        oas_pool_run(g->device->pool, (oas_count(&plain.shape) + UNPACK_VALUES - 1) / UNPACK_VALUES, unpack_slab, &t);
+    return plain;
+}
+
 static oasis_status linear_cpu(graph *g, const node *n)
 {
     struct dense_task t = {.g = g, .n = n};
     if (!dense_prepare(g, n, &t.jobs))
         return OASIS_E_DEVICE;
     void *own_whole = t.jobs.weight_bytes ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
-    bool alike = oas_dnnl_weights_alike(t.jobs.whole, t.jobs.last);
-    void *own_last = t.jobs.weight_bytes && !alike ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
+    void *own_last = t.jobs.weight_bytes && !t.jobs.alike ? oas_scratch(g, t.jobs.weight_bytes) : NULL;
     t.scratch = oas_scratch(g, t.jobs.scratch_each * (size_t)oas_pool_workers(g->device->pool));
+    tensor weight = plain_weight(g, n, &t.jobs);
     if (g->status < 0)
         return g->status;
-    OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.whole, n->in[1], 0, own_whole, &t.whole_weights));
+    OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.whole, &weight, 0, own_whole, &t.whole_weights));
     t.last_weights = t.whole_weights;
-    if (!alike)
-        OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.last, n->in[1], 0, own_last, &t.last_weights));
+    if (!t.jobs.alike)
+        OAS_TRY(oas_dnnl_weights(g->device->dnnl, t.jobs.last, &weight, 0, own_last, &t.last_weights));
     if (n->in[3] && n->in[3]->data != n->out->data)
         oas_pool_copy(g->device->pool, n->out->data, n->in[3]->data, oas_bytes(n->out));
     oas_pool_run(g->device->pool, t.jobs.slabs, dense_slab, &t);
@@ -224,11 +271,6 @@ struct dense_back {
 };
 
 enum { GROUP_ROWS = 4096, MOST_GROUPS = 8, LEAST_BLOCK = 64 };
-
-static size_t rounded(size_t bytes)
-{
-    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-}
 
 static int64_t least_of(int64_t a, int64_t b)
 {
@@ -479,6 +521,13 @@ static oasis_status linear_cuda_backward(graph *g, const node *n)
     return to_w.y ? c->tables.dense->product(c, &to_w) : OASIS_OK;
 }
 
+/* Weights in blocks are for inference: their way back is the definition's. */
+static bool has_plain_weights(const graph *g, const node *n)
+{
+    (void)g;
+    return n->in[1]->dtype != OAS_Q8_0;
+}
+
 static bool linear_sample(sampler *s, int i, node *n)
 {
     /* Rows, inputs, outputs: one row, odd sizes, several slabs with a short last one, wide layers. */
@@ -505,6 +554,7 @@ const op oas_op_linear = {
     .shape = linear_shape,
     .flops = linear_flops,
     .scratch = linear_scratch,
+    .accepts_backward = has_plain_weights,
     .forward = {[OAS_REF] = linear_ref, [OAS_CPU] = linear_cpu, [OAS_CUDA] = linear_cuda},
     .backward = {[OAS_REF] = linear_ref_backward, [OAS_CPU] = linear_cpu_backward, [OAS_CUDA] = linear_cuda_backward},
     .sample = linear_sample,

@@ -14,11 +14,17 @@
 
 enum { OAS_MAX_RANK = 5 };
 
-typedef enum oas_dtype { OAS_F32, OAS_BF16, OAS_DTYPES } oas_dtype;
+typedef enum oas_dtype {
+    OAS_F32,
+    OAS_BF16,
+    OAS_DTYPES,           /* what can be computed with; beyond, types that weights can have until they are used */
+    OAS_Q8_0 = OAS_DTYPES /* of matrices [out, in], see tensor/q8.h */
+} oas_dtype;
 
 /* Where values lie: in the process's memory, or in that of the GPU where the graph computes. */
 typedef enum oas_place { OAS_HOST, OAS_DEVICE } oas_place;
 
+/* Of a type that can be computed with. */
 static inline size_t oas_dtype_size(oas_dtype dtype)
 {
     return dtype == OAS_F32 ? 4 : 2;
@@ -44,6 +50,7 @@ struct tensor {
     tensor *grad;       /* float, same shape; NULL unless somebody asked for it */
     tensor *origin;     /* of a view: whose storage it shows, and so whose gradient; else NULL */
     bool needs_grad;
+    bool mapped;        /* data lies in a mapped file, which has it again when the pages are dropped */
 };
 
 /* The number of values, and of bytes.  Shapes in tensors are checked at creation: neither overflows. */
@@ -92,7 +99,7 @@ static inline uint16_t oas_to_bf16(float f)
     return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
 }
 
-/* Copies n values from one type to another. */
+/* Copies n values from one type to another; from OAS_Q8_0 to others, not back. */
 void oas_convert(void *to, oas_dtype to_dtype, const void *from, oas_dtype from_dtype, int64_t n);
 
 #endif
