@@ -11,7 +11,7 @@
 typedef struct settings {
     bool json, train;
     int threads;
-    const char *stage, *device, *model, *model_dir;
+    const char *stage, *device, *model, *model_dir, *decoder;
 } settings;
 
 static const oasis_option rows[] = {
@@ -25,6 +25,8 @@ static const oasis_option rows[] = {
      "compute threads; 0 = as many as the process may use", "Options"},
     {"model", 'm', NULL, OASIS_OPTION_TEXT, offsetof(settings, model), 0, 0, NULL, "NAME|PATH", CLI_DEFAULT_MODEL,
      "the model to measure", "Options"},
+    {"decoder", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, decoder), 0, 0, NULL, "NAME|PATH", NULL,
+     "measure the decoder of this file in place of the model's", "Options"},
     {"model-dir", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, model_dir), 0, 0, NULL, "DIR", NULL,
      "look for models by name in this folder first", "Options"},
     {"json", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, json), 0, 0, NULL, NULL, "false", "print one JSON object",
@@ -143,8 +145,10 @@ static int run_bench(int argc, char **argv)
     cli_catch_signals();
     oasis_media_set_quiet(true);
     path[0] = 0;
-    if (!s.train && cli_open_model(&model, s.model, s.model_dir, path, sizeof path, &message) < 0) {
+    if (!s.train && (cli_open_model(&model, s.model, s.model_dir, path, sizeof path, &message) < 0 ||
+                     cli_set_decoder(model, s.decoder, s.model_dir, &message) < 0)) {
         cli_error("%s", message.text);
+        oasis_model_close(&model);
         return EXIT_MODEL;
     }
     json_t *report = s.json ? cli_json_new("bench") : NULL, *list = s.json ? json_array() : NULL;

@@ -100,6 +100,9 @@ bool cli_shows_default(const oasis_option *o);
 oasis_status cli_open_model(oasis_model **model, const char *name, const char *folder, char *path, size_t size,
                             oasis_message *message);
 
+/* Gives the model the decoder of a file, by path or by a model's name; NULL: nothing. */
+oasis_status cli_set_decoder(oasis_model *model, const char *name, const char *folder, oasis_message *message);
+
 /* ---- stopping, progress, messages (signals.c, progress.c) ---------------------------------------------------------- */
 
 /* From here on the first SIGINT, SIGTERM or SIGHUP is only noted; the second ends the program at once. */

@@ -9,7 +9,7 @@ enum { PATH_SIZE = 4096 };
 
 typedef struct settings {
     bool json, verify;
-    const char *model_dir;
+    const char *model_dir, *decoder;
 } settings;
 
 static const oasis_option rows[] = {
@@ -17,6 +17,8 @@ static const oasis_option rows[] = {
      "Options"},
     {"verify", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, verify), 0, 0, NULL, NULL, "false",
      "compare a model with the digest that it carries", "Options"},
+    {"decoder", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, decoder), 0, 0, NULL, "NAME|PATH", NULL,
+     "describe the model with the decoder of this file", "Options"},
     {"model-dir", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, model_dir), 0, 0, NULL, "DIR", NULL,
      "look for models by name in this folder first", "Options"},
     {.name = NULL},
@@ -122,8 +124,12 @@ static oasis_status info_of_model(const settings *s, const char *name, json_t *r
     oasis_model_info info;
     char path[PATH_SIZE];
     oasis_status status = cli_open_model(&model, name, s->model_dir, path, sizeof path, message);
-    if (status < 0)
+    if (status == OASIS_OK)
+        status = cli_set_decoder(model, s->decoder, s->model_dir, message);
+    if (status < 0) {
+        oasis_model_close(&model);
         return status;
+    }
     oasis_model_describe(model, &info);
     if (s->verify && (status = oasis_model_verify(path, message)) < 0) {
         oasis_model_close(&model);
@@ -138,6 +144,41 @@ static oasis_status info_of_model(const settings *s, const char *name, json_t *r
     else
         print_model(&info, path);
     oasis_model_close(&model);
+    return OASIS_OK;
+}
+
+/* Whether the file is a decoder and nothing else. */
+static bool is_decoder(const char *path, oasis_decoder_info *info)
+{
+    oasis_message unheard;
+    return oasis_decoder_describe(path, info, &unheard) == OASIS_OK && info->alone;
+}
+
+static oasis_status info_of_decoder(const settings *s, const char *path, const oasis_decoder_info *d, json_t *report,
+                                    oasis_message *message)
+{
+    oasis_status status = s->verify ? oasis_model_verify(path, message) : OASIS_OK;
+    if (status < 0)
+        return status;
+    if (report) {
+        json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:i}", "path", cli_json_text(path), "name",
+                              cli_json_text(d->name), "license", cli_json_text(d->license), "decoder",
+                              cli_json_text(d->kind), "parameters", (json_int_t)d->parameters, "weight_bytes",
+                              (json_int_t)d->bytes, "latent_channels", d->latent_channels);
+        json_object_set_new(report, "decoder", o);
+        if (s->verify)
+            json_object_set_new(report, "verified", json_true());
+        return OASIS_OK;
+    }
+    if (s->verify)
+        printf("verified:         the file is as it was written\n");
+    printf("decoder:          %s, for --decoder\n", d->kind);
+    printf("file:             %s\n", path);
+    printf("name:             %s\n", d->name[0] ? d->name : "(no name)");
+    printf("licence:          %s\n", d->license[0] ? d->license : "not stated");
+    printf("parameters:       %s, %s\n", cli_count((double)d->parameters).text, cli_bytes(d->bytes).text);
+    printf("latents:          %d channels, %s\n", d->latent_channels,
+           d->normalised ? "with known mean and deviation" : "taken as they come");
     return OASIS_OK;
 }
 
@@ -177,10 +218,13 @@ static int run_info(int argc, char **argv)
         return EXIT_USAGE;
     }
     const char *file = words.text[0];
-    bool model = is_model(file);
+    oasis_decoder_info d;
+    bool decoder = is_decoder(file, &d), model = decoder || is_model(file);
     json_t *report = s.json ? cli_json_new("info") : NULL;
     oasis_message message = {""};
-    oasis_status status = model ? info_of_model(&s, file, report, &message) : info_of_media(file, report, &message);
+    oasis_status status = decoder ? info_of_decoder(&s, file, &d, report, &message)
+                          : model ? info_of_model(&s, file, report, &message)
+                                  : info_of_media(file, report, &message);
     code = status >= 0 ? EXIT_DONE : status == OASIS_E_MEMORY ? EXIT_MACHINE : model ? EXIT_MODEL : EXIT_INPUT;
     if (status < 0) {
         cli_error("%s", message.text);
@@ -196,8 +240,8 @@ const command cli_command_info = {
     .name = "info",
     .words = "FILE",
     .max_words = 1,
-    .summary = "describe a model, a video or a picture",
-    .description = "Describes FILE: a model (by path or by name) with its sizes, routing and licence, or a video, a "
+    .summary = "describe a model, a decoder, a video or a picture",
+    .description = "Describes FILE: a model (by path or by name) with its sizes, routing and licence, a decoder, or a video, a "
                    "folder of pictures or a picture with all that matters for upscaling it.",
     .tables = {own_options},
     .run = run_info,

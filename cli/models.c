@@ -85,13 +85,13 @@ static void look_everywhere(search *s, const char *folder)
     }
 }
 
-oasis_status cli_open_model(oasis_model **model, const char *name, const char *folder, char *path, size_t size,
-                            oasis_message *message)
+/* Where the model is; the message says where it was looked for. */
+static oasis_status find_model(const char *name, const char *folder, char *path, size_t size, oasis_message *message)
 {
     search s = {.name = name ? name : CLI_DEFAULT_MODEL};
     if (strchr(s.name, '/') || (name && is_file(name))) {
         snprintf(path, size, "%s", s.name);
-        return oasis_model_open(model, s.name, message);
+        return OASIS_OK;
     }
     look_everywhere(&s, folder);
     if (!s.found) {
@@ -102,5 +102,21 @@ oasis_status cli_open_model(oasis_model **model, const char *name, const char *f
         return OASIS_E_MODEL;
     }
     snprintf(path, size, "%s", s.path);
-    return oasis_model_open(model, s.path, message);
+    return OASIS_OK;
+}
+
+oasis_status cli_open_model(oasis_model **model, const char *name, const char *folder, char *path, size_t size,
+                            oasis_message *message)
+{
+    oasis_status status = find_model(name, folder, path, size, message);
+    return status < 0 ? status : oasis_model_open(model, path, message);
+}
+
+oasis_status cli_set_decoder(oasis_model *model, const char *name, const char *folder, oasis_message *message)
+{
+    char path[PATH_SIZE];
+    if (!name)
+        return OASIS_OK;
+    oasis_status status = find_model(name, folder, path, sizeof path, message);
+    return status < 0 ? status : oasis_model_set_decoder(model, path, message);
 }

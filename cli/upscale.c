@@ -13,7 +13,7 @@ enum { PATH_SIZE = 4096 };
 
 typedef struct settings {
     oasis_job job;
-    const char *model, *model_dir;
+    const char *model, *model_dir, *decoder;
     bool keep, json, quiet, verbose, dry_run, progress;
 } settings;
 
@@ -26,6 +26,8 @@ static const oasis_option file_rows[] = {
      "Files"},
     {"model", 'm', NULL, OASIS_OPTION_TEXT, OWN(model), 0, 0, NULL, "NAME|PATH", CLI_DEFAULT_MODEL,
      "model, by file or by name", "Files"},
+    {"decoder", 0, NULL, OASIS_OPTION_TEXT, OWN(decoder), 0, 0, NULL, "NAME|PATH", NULL,
+     "take the decoder of this file in place of the model's: a model, a decoder, or a Wan2.1 or TAEHV checkpoint", "Files"},
     {"model-dir", 0, NULL, OASIS_OPTION_TEXT, OWN(model_dir), 0, 0, NULL, "DIR", NULL,
      "look for models by name in this folder first", "Files"},
     {.name = NULL},
@@ -111,6 +113,8 @@ static bool open_model(run *r)
 {
     oasis_status status =
         cli_open_model(&r->model, r->s.model, r->s.model_dir, r->model_path, sizeof r->model_path, &r->message);
+    if (status == OASIS_OK)
+        status = cli_set_decoder(r->model, r->s.decoder, r->s.model_dir, &r->message);
     if (status < 0)
         return failed(r, status, status == OASIS_E_IO || status == OASIS_E_FORMAT ? EXIT_MODEL : cli_exit_code(status));
     oasis_model_info info;

@@ -24,12 +24,13 @@ tensor *oas_restore(graph *g, const oasis_model *model, tensor *c)
 
 tensor *oas_decode(graph *g, const oasis_model *model, decoder_state *state, tensor *z, tensor *pixels)
 {
-    return model->decoder.kind->decode(g, model->decoder.net, state, z, pixels);
+    return model->decoder.kind->decode(g, model->decoder.net, state, oas_change_latents(g, model, z), pixels);
 }
 
 tensor *oas_decode_begin(graph *g, const oasis_model *model, decoder_state *state, tensor *z)
 {
     const decoder *d = &model->decoder;
+    z = oas_change_latents(g, model, z);
     tensor *x = d->kind->begin ? d->kind->begin(g, d->net, state, z) : z;
     if (x)
         state->started = true;
@@ -73,23 +74,10 @@ oasis_status oas_model_bind(oasis_model *model, oasis_message *message)
                               .rope_theta = (float)c->rope_theta,
                               .timestep = c->timestep};
     OAS_TRY(detect_text(&transformer, c, p, message));
-    decoder_config frames = {.latent_channels = c->latent_channels, .n_widths = c->decoder_widths};
-    if (c->normalised) {
-        frames.latent_mean = c->latent_mean;
-        frames.latent_std = c->latent_std;
-    }
-    for (int i = 0; i < c->decoder_widths && i < OAS_MAX_DECODER_WIDTHS; i++)
-        frames.widths[i] = c->decoder_channels[i];
     model->projection.weight = oas_parameter(p, OAS_MATRIX, OAS_SHAPE2(c->in_dim, BLOCK_CHANNELS), "lq_proj.weight");
     model->projection.bias = oas_parameter(p, OAS_VECTOR, OAS_SHAPE1(c->in_dim), "lq_proj.bias");
     oas_dit_bind(&model->dit, &transformer, model->file.routing.layer, p);
-    const char *decoder_name = oas_model_decoder_name(c->decoder);
-    model->decoder.kind = oas_decoder_find(decoder_name);
-    if (!model->decoder.kind)
-        return oas_fail(message, OASIS_E_MODEL, "%s: unknown decoder '%s'; this program has %s", p->path, decoder_name,
-                        oas_decoder_names());
-    model->decoder.net = model->decoder.kind->bind(&frames, p);
-    return p->status < 0 ? oas_fail(message, p->status, "%s", p->message.text) : OASIS_OK;
+    return oas_decoder_bind(&model->decoder, c, p, message);
 }
 
 /* The file's tensors as parameters: views where the type can be used, floats otherwise. */
@@ -150,8 +138,7 @@ void oasis_model_close(oasis_model **out)
     oasis_model *model = *out;
     if (!model)
         return;
-    if (model->decoder.net)
-        model->decoder.kind->free(model->decoder.net);
+    oas_model_free_decoder(model);
     oas_dit_free(&model->dit);
     oas_parameters_free(&model->parameters);
     oas_model_file_close(&model->file);
@@ -164,7 +151,7 @@ void oasis_model_describe(const oasis_model *model, oasis_model_info *info)
     const model_config *c = &model->file.config;
     *info = (oasis_model_info){.name = model->file.name,
                                .license = model->file.license,
-                               .decoder = oas_model_decoder_name(c->decoder),
+                               .decoder = model->decoder.kind->name,
                                .routing = oas_weight_file_note(model->file.weights, "routing"),
                                .num_layers = c->num_layers,
                                .num_heads = c->num_heads,
@@ -184,6 +171,12 @@ void oasis_model_describe(const oasis_model *model, oasis_model_info *info)
             of_type[p->tensor.dtype] += oas_count(&p->tensor.shape);
         if (strncmp(p->name, "decoder.", 8) == 0)
             info->decoder_parameters += oas_count(&p->tensor.shape);
+    }
+    for (int i = 0; i < model->decoder_parameters.count; i++) {
+        const tensor *t = &model->decoder_parameters.items[i]->tensor;
+        info->parameters += oas_count(&t->shape);
+        info->decoder_parameters += oas_count(&t->shape);
+        info->weight_bytes += (int64_t)oas_bytes(t);
     }
     oas_dtype most = OAS_F32;
     for (oas_dtype t = OAS_F32; t <= OAS_Q8_0; t++)

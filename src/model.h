@@ -9,6 +9,7 @@
 #ifndef OAS_MODEL_H
 #define OAS_MODEL_H
 
+#include "decoder_file.h"
 #include "format/model_file.h"
 #include "net/decoder.h"
 #include "net/dit.h"
@@ -26,6 +27,10 @@ struct oasis_model {
     linear projection; /* lq_proj: 768 -> in_dim; its first latent_channels outputs are z_L */
     dit dit;
     decoder decoder;
+    /* Of oasis_model_set_decoder, else zeroed. */
+    decoder_file decoder_file;
+    parameter_set decoder_parameters;
+    struct latent_change *change; /* from the transformer's latents to the decoder's; NULL: they are the same */
 };
 
 /*
@@ -33,6 +38,22 @@ struct oasis_model {
  * configuration and routing in model->file must be set.
  */
 oasis_status oas_model_bind(oasis_model *model, oasis_message *message);
+
+/* The decoder of a configuration, with weights of the set.  Freed with decoder->kind->free. */
+oasis_status oas_decoder_bind(decoder *decoder, const model_config *config, parameter_set *weights, oasis_message *message);
+
+/* The tensors of a decoder's file as parameters: views of the file where that is possible. */
+oasis_status oas_parameters_of_decoder(parameter_set *weights, const decoder_file *file, oasis_message *message);
+void oas_model_free_decoder(oasis_model *model);
+
+/* z as the decoder wants it; z itself unless the decoder is another file's that normalises otherwise. */
+tensor *oas_change_latents(graph *g, const oasis_model *model, tensor *z);
+
+/* Bytes that weights take once they have been used: prepared forms, and what stays in use of the file. */
+size_t oas_model_prepared_bytes(const oasis_model *model, oas_dtype compute, bool packs);
+
+/* Bytes of prepared forms made so far. */
+size_t oas_model_packed_bytes(const oasis_model *model);
 
 /*
  * Frames to the latent grid.  At the start of a shot T = 1 + 4n and frame 0 stands for four, later T = 4n.

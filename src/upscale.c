@@ -796,5 +796,5 @@ void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statis
     }
     add_stage(statistics, "finish", u->seconds_finish, 0);
     statistics->peak_bytes = (int64_t)(u->graph.memory.size + u->exact.memory.size + u->planned.grids + u->planned.states +
-                                       u->planned.frames + oas_parameters_packed_bytes(&u->model->parameters));
+                                       u->planned.frames + oas_model_packed_bytes(u->model));
 }

@@ -300,7 +300,7 @@ static size_t picture_bytes(int64_t width, int64_t height)
     return (size_t)width * (size_t)height * 3 * sizeof(float);
 }
 
-static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_model *model)
+static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_model *model, const device *d)
 {
     const model_config *c = &model->file.config;
     size_t cell = (size_t)s->grid_width * (size_t)s->grid_height * sizeof(float);
@@ -309,12 +309,7 @@ static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_
     /* Sources of all latents at hand and of one more group; results of a group; colour correction of one frame. */
     m->frames = picture_bytes(s->in_width, s->in_height) * (size_t)((held + 2) * OAS_LATENT_FRAMES) +
                 picture_bytes(s->out_width, s->out_height) * (OAS_LATENT_FRAMES + 2);
-    m->weights = 0;
-    for (int i = 0; i < model->parameters.count; i++) {
-        const tensor *t = &model->parameters.items[i]->tensor;
-        if (t->shape.rank > 1)
-            m->weights += (size_t)oas_count(&t->shape) * oas_dtype_size(s->compute) * 9 / 8;
-    }
+    m->weights = oas_model_prepared_bytes(model, s->compute, d->level != OAS_LEVEL_C);
 }
 
 oasis_status oasis_output_size(const oasis_options *options, int width, int height, int *output_width, int *output_height,
@@ -339,7 +334,7 @@ oasis_status oas_upscale_measure(const upscale_sizes *s, upscale_memory *m, upsc
         return oas_fail_memory(message, 4 << 20, "the plan");
     bool ok = plan_networks(&g, s, m, work, model);
     oas_arena_free(&g.headers);
-    plan_buffers(s, m, model);
+    plan_buffers(s, m, model, d);
     return ok ? OASIS_OK : oas_fail(message, g.status, "%s", g.message.text);
 }
 

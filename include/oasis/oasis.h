@@ -121,6 +121,28 @@ typedef struct oasis_model oasis_model;
  */
 OASIS_API oasis_status oasis_model_open(oasis_model **model, const char *path, oasis_message *message);
 
+/*
+ * Gives the model another decoder, before upscalers are made of it: that of the model or decoder file at `path`
+ * (doc/formats.md), of a checkpoint of Wan2.1's video autoencoder, or of one in TAEHV's layout, in any format that
+ * `oasis convert` reads.  It must be made for the same latents; where the two normalise them otherwise, they are changed on
+ * the way.  On failure the model keeps the decoder that it has.
+ * Fails with OASIS_E_MODEL (missing, damaged, no decoder in it, latents of another number of channels), OASIS_E_MEMORY.
+ */
+OASIS_API oasis_status oasis_model_set_decoder(oasis_model *model, const char *path, oasis_message *message);
+
+/* What oasis_model_set_decoder would take from a file. */
+typedef struct oasis_decoder_info {
+    char kind[32], name[128], license[128]; /* "tiny-conditional"; name and licence are "" where the file says nothing */
+    bool alone;          /* the file is no model with a decoder in it */
+    int64_t parameters;
+    int64_t bytes;       /* as stored */
+    int latent_channels;
+    bool normalised;     /* the latents' mean and deviation are known */
+} oasis_decoder_info;
+
+/* Fails as oasis_model_set_decoder does, and with OASIS_E_IO. */
+OASIS_API oasis_status oasis_decoder_describe(const char *path, oasis_decoder_info *info, oasis_message *message);
+
 /* Closes a model and clears the pointer; accepts NULL.  Upscalers of it must have been closed before. */
 OASIS_API void oasis_model_close(oasis_model **model);
 

@@ -284,16 +284,36 @@ static oasis_status read_config(const source *s, model_config *c)
     return read_normalisation(s, c);
 }
 
-oasis_status oas_model_config_read(model_config *config, const char *text, size_t size, const char *where,
-                                   oasis_message *message)
+static oasis_status read_decoder_config(const source *s, model_config *c)
+{
+    const int_row *r = &int_rows[0]; /* latent_channels */
+    OAS_TRY(read_int(s, json_object_get(s->json, r->key), r->key, r->min, r->max, &c->latent_channels));
+    OAS_TRY(read_decoder(s, c));
+    return read_normalisation(s, c);
+}
+
+static oasis_status read_by(oasis_status (*read)(const source *, model_config *), model_config *config, const char *text,
+                            size_t size, const char *where, oasis_message *message)
 {
     json_t *json;
     *config = (model_config){0};
     OAS_TRY(oas_json_read(&json, text, size, where, message));
     source s = {.json = json, .where = where, .message = message};
-    oasis_status status = read_config(&s, config);
+    oasis_status status = read(&s, config);
     json_decref(json);
     return status;
+}
+
+oasis_status oas_model_config_read(model_config *config, const char *text, size_t size, const char *where,
+                                   oasis_message *message)
+{
+    return read_by(read_config, config, text, size, where, message);
+}
+
+oasis_status oas_decoder_config_read(model_config *config, const char *text, size_t size, const char *where,
+                                     oasis_message *message)
+{
+    return read_by(read_decoder_config, config, text, size, where, message);
 }
 
 /* ---- and back ---------------------------------------------------------------------------------------------------- */
@@ -316,6 +336,19 @@ static void add_floats(text_buffer *text, const char *key, const float *value, i
     oas_text_add(text, "]");
 }
 
+/* What both end with; NULL when memory was short. */
+static char *finish_text(text_buffer *text, const model_config *c)
+{
+    if (c->normalised) {
+        add_floats(text, "latent_mean", c->latent_mean, c->latent_channels);
+        add_floats(text, "latent_std", c->latent_std, c->latent_channels);
+    }
+    oas_text_add(text, "}");
+    if (text->failed)
+        oas_text_free(text);
+    return text->data;
+}
+
 char *oas_model_config_text(const model_config *c)
 {
     text_buffer text = {0};
@@ -335,14 +368,14 @@ char *oas_model_config_text(const model_config *c)
                  c->upscale == OAS_UPSCALE_BICUBIC ? "bicubic a=-0.75" : "bilinear");
     if (c->trained_window[0])
         add_ints(&text, "trained_window", c->trained_window, 3);
-    if (c->normalised) {
-        add_floats(&text, "latent_mean", c->latent_mean, c->latent_channels);
-        add_floats(&text, "latent_std", c->latent_std, c->latent_channels);
-    }
-    oas_text_add(&text, "}");
-    if (text.failed) {
-        oas_text_free(&text);
-        return NULL;
-    }
-    return text.data;
+    return finish_text(&text, c);
+}
+
+char *oas_decoder_config_text(const model_config *c)
+{
+    text_buffer text = {0};
+    oas_text_add(&text, "{\"latent_channels\":%d,\"decoder\":\"%s\"", c->latent_channels, decoder_names[c->decoder]);
+    if (c->decoder_widths)
+        add_ints(&text, "decoder_channels", c->decoder_channels, c->decoder_widths);
+    return finish_text(&text, c);
 }

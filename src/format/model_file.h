@@ -86,6 +86,14 @@ void oas_model_file_close(model_file *file);
 oasis_status oas_model_config_read(model_config *config, const char *text, size_t size, const char *where,
                                    oasis_message *message);
 
+/*
+ * The same of a decoder on its own: latent_channels, decoder and decoder_channels, latent_mean and latent_std; the rest of
+ * *config is zeroed.
+ */
+oasis_status oas_decoder_config_read(model_config *config, const char *text, size_t size, const char *where,
+                                     oasis_message *message);
+char *oas_decoder_config_text(const model_config *config);
+
 /* The JSON of a config, freed with oas_free, or NULL when memory is short.  Reading it gives the same config. */
 char *oas_model_config_text(const model_config *config);
 

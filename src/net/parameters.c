@@ -135,6 +135,18 @@ const tensor *oas_parameters_find(parameter_set *w, const char *name)
     return item ? &item->tensor : NULL;
 }
 
+void oas_parameters_remove(parameter_set *w, const char *prefix)
+{
+    int kept = 0;
+    for (int i = 0; i < w->count; i++) {
+        if (strncmp(w->items[i]->name, prefix, strlen(prefix)) == 0)
+            free_item(w->items[i]);
+        else
+            w->items[kept++] = w->items[i];
+    }
+    w->count = kept;
+}
+
 const char *oas_parameters_unused(const parameter_set *w)
 {
     for (int i = 0; i < w->count; i++)

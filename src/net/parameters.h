@@ -46,6 +46,9 @@ tensor *oas_parameter_optional(parameter_set *w, parameter_kind kind, shape s, c
 /* The weight of that name as it is, or NULL; it does not count as used. */
 const tensor *oas_parameters_find(parameter_set *w, const char *name);
 
+/* Removes and frees all weights whose names begin so; nobody may use them any more. */
+void oas_parameters_remove(parameter_set *w, const char *prefix);
+
 /* The first weight that no network asked for, or NULL. */
 const char *oas_parameters_unused(const parameter_set *w);
 
