@@ -169,7 +169,7 @@ void oasis_model_describe(const oasis_model *model, oasis_model_info *info)
         info->weight_bytes += (int64_t)oas_bytes(&p->tensor);
         if (p->tensor.shape.rank == 2)
             of_type[p->tensor.dtype] += oas_count(&p->tensor.shape);
-        if (strncmp(p->name, "decoder.", 8) == 0)
+        if (strncmp(p->name, "decoder.", 8) == 0 || strncmp(p->name, "conv2.", 6) == 0)
             info->decoder_parameters += oas_count(&p->tensor.shape);
     }
     for (int i = 0; i < model->decoder_parameters.count; i++) {

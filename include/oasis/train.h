@@ -13,7 +13,7 @@
  *
  * A trainer writes into its output folder: `checkpoint.safetensors` (everything that resuming needs; a resumed run gives
  * the bits of an uninterrupted one on the same machine), `model.safetensors` (the averaged weights, as upscaling takes
- * them), `log.jsonl` and `progress.html`.  Each appears whole or not at all.
+ * them; of the stage decoder `decoder.safetensors`, for oasis_model_set_decoder), `log.jsonl` and `progress.html`.  Each appears whole or not at all.
  *
  * A trainer belongs to one thread; clips are asked for in another one of its own.
  */
@@ -57,14 +57,20 @@ OASIS_API oasis_status oasis_ranks_agree(const oasis_ranks *ranks, oasis_status 
  * What is trained.
  *   autoencoder  the encoder that makes the targets, together with the conditional decoder
  *   diffusion    the transformer, to turn noise into latents (flow matching)
+ *   decoder      a conditional decoder alone, for the latents of Wan2.1's autoencoder
  *   one-step     projection, transformer and decoder, from degraded clips to clean ones
  */
-typedef enum oasis_train_stage { OASIS_STAGE_AUTOENCODER, OASIS_STAGE_DIFFUSION, OASIS_STAGE_ONE_STEP } oasis_train_stage;
+typedef enum oasis_train_stage {
+    OASIS_STAGE_AUTOENCODER,
+    OASIS_STAGE_DIFFUSION,
+    OASIS_STAGE_ONE_STEP,
+    OASIS_STAGE_DECODER
+} oasis_train_stage;
 
 typedef struct oasis_train_options {
     size_t size; /* set by oasis_train_options_init */
     int stage;   /* oasis_train_stage */
-    const char *init, *encoder, *output, *name, *license;
+    const char *init, *encoder, *teacher, *output, *name, *license;
     bool resume;
     /* Architecture, when there is no `init`. */
     int dim, layers, heads, ffn_dim, latent_channels, in_dim;
@@ -86,7 +92,7 @@ typedef struct oasis_train_options {
     int64_t warmup;
     int schedule; /* 0 = constant, 1 = cosine */
     /* Losses: weights. */
-    double charbonnier, charbonnier_eps, mse, spectrum, motion, gradient, latent, prior;
+    double charbonnier, charbonnier_eps, mse, spectrum, motion, gradient, latent, prior, teacher_share;
     int spectrum_block, gradient_levels;
     /* Perceptual losses: weights, and the files they need. */
     double features, lpips, dists, encoder_features;

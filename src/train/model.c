@@ -1,6 +1,7 @@
 /* The model that is trained: its architecture, and where its weights come from. */
 #include "base/memory.h"
 #include "format/weight_file.h"
+#include "net/wan_vae.h"
 #include "train/train.h"
 
 #include <stdio.h>
@@ -21,7 +22,7 @@ static oasis_status take_description(objective *o, const weight_file *w, oasis_m
 }
 
 /* An architecture from the options alone. */
-static oasis_status describe(objective *o, oasis_message *message)
+oasis_status oas_train_describe(objective *o, oasis_message *message)
 {
     const oasis_train_options *t = o->options;
     model_config *c = &o->model->file.config;
@@ -140,7 +141,7 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
 {
     const oasis_train_options *t = o->options;
     parameter_set *set = &o->model->parameters;
-    OAS_TRY(init ? take_description(o, init, message) : describe(o, message));
+    OAS_TRY(init ? take_description(o, init, message) : oas_train_describe(o, message));
     take_scale(o, &o->model->file.config);
     if (coder) {
         model_config c;
@@ -161,7 +162,12 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
         oas_parameters_add(set, "time_embedding.0.weight", OAS_F32,
                            OAS_SHAPE2(o->model->file.config.dim, first ? first->size[1] : FREQUENCIES), NULL);
     OAS_TRY(oas_model_bind(o->model, message));
-    o->has_encoder = t->stage != OASIS_STAGE_ONE_STEP || t->latent > 0 || t->encoder_features > 0;
+    if (t->teacher && o->model->file.config.latent_channels != OAS_WAN_LATENT)
+        return oas_fail(message, OASIS_E_ARGUMENT, "the teacher's latents have %d channels, the model's %d", OAS_WAN_LATENT,
+                        o->model->file.config.latent_channels);
+    if (t->teacher)
+        OAS_TRY(oas_teacher_open(&o->teacher, t->teacher, false, message));
+    o->has_encoder = t->stage != OASIS_STAGE_ONE_STEP || (t->latent > 0 && !t->teacher) || t->encoder_features > 0;
     if (o->has_encoder && t->stage != OASIS_STAGE_AUTOENCODER && !t->encoder)
         return oas_fail(message, OASIS_E_ARGUMENT,
                         "latent targets and encoder-features need an 'encoder': the checkpoint of an autoencoder");
@@ -184,6 +190,8 @@ oasis_status oas_train_model(objective *o, oasis_message *message)
     o->model = oas_alloc(1, sizeof *o->model);
     if (!o->model)
         return oas_fail_memory(message, sizeof *o->model, "a model");
+    if (o->options->stage == OASIS_STAGE_DECODER)
+        return oas_distil_model(o, message);
     oasis_status s = OASIS_OK;
     if (o->options->init && !is_awaited(o, o->options->init))
         s = oas_weight_file_open(&init, o->options->init, message);

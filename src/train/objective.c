@@ -3,6 +3,7 @@
  *
  *   autoencoder  z = E(truth);  y = decode(z, pixels between truth and low);  pixel losses, and a little of z^2
  *   diffusion    x = (1-s) z + s noise at t = 1000 s;  v = DiT(x) against noise - z
+ *   decoder      z = Wan's encoder(truth);  y = decode(z, pixels between truth and low);  pixel losses
  *   one-step     z = restore(project(low));  y = decode(z, low);  pixel losses, and z against E(truth)
  */
 #include "base/memory.h"
@@ -133,6 +134,22 @@ static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
     t->latents = z;
 }
 
+static void decoder_alone(graph *g, objective *o, const pass *p, loss_terms *t)
+{
+    int skip = frames_before(o), frames = o->options->frames;
+    tensor *truth = gather(g, o, p, false, skip, frames), *low = gather(g, o, p, true, skip, frames);
+    if (low && !g->planning)
+        soften(o, p, low, truth);
+    tensor *z = oas_teacher_latents(g, o->teacher, truth);
+    tensor *target = oas_teacher_target(g, o->teacher, z, truth, (float)o->options->teacher_share);
+    if (!z || !low || !target)
+        return;
+    tensor *y = oas_decode(g, o->model, NULL, z, low);
+    pixel_losses(g, o, p, y, target, t);
+    if (p->judged)
+        oas_adversary_judge(g, o, p, y, target, low, t);
+}
+
 /* Noise like z, the same for the same pass. */
 static tensor *noise_like(graph *g, const objective *o, const pass *p, const tensor *z)
 {
@@ -185,7 +202,9 @@ static void one_step(graph *g, objective *o, const pass *p, loss_terms *t)
     tensor *seen = gather(g, o, p, true, skip, frames + before - skip);
     tensor *truth = gather(g, o, p, false, before, frames);
     tensor *low = p->middle ? gather(g, o, p, true, before, frames) : seen;
-    tensor *target = o->options->latent > 0 && !p->middle ? target_latents(g, o, truth) : NULL;
+    tensor *target = NULL;
+    if (o->options->latent > 0 && !p->middle)
+        target = o->teacher ? oas_teacher_latents(g, o->teacher, truth) : target_latents(g, o, truth);
     if (!seen || !low || !truth)
         return;
     tensor *z = oas_restore(g, o->model, oas_project(g, o->model, seen, !p->middle));
@@ -210,6 +229,9 @@ bool oas_objective(graph *g, objective *o, const pass *p, loss_terms *terms)
     case OASIS_STAGE_ONE_STEP:
         one_step(g, o, p, terms);
         break;
+    case OASIS_STAGE_DECODER:
+        decoder_alone(g, o, p, terms);
+        break;
     }
     if (g->status == OASIS_OK && !terms->total)
         oas_graph_fail(g, OASIS_E_ARGUMENT, "no loss has a weight above 0");
@@ -225,5 +247,7 @@ tensor *oas_objective_frames(graph *g, objective *o, const clip *c)
     if (o->options->stage == OASIS_STAGE_ONE_STEP)
         return oas_decode(g, o->model, NULL, oas_restore(g, o->model, oas_project(g, o->model, low, true)), low);
     tensor *truth = gather(g, o, &p, false, frames_before(o), o->options->frames);
+    if (o->options->stage == OASIS_STAGE_DECODER)
+        return oas_decode(g, o->model, NULL, oas_teacher_latents(g, o->teacher, truth), low);
     return truth ? oas_decode(g, o->model, NULL, oas_encode(g, &o->encoder, truth), low) : NULL;
 }

@@ -24,9 +24,10 @@
     {name, 0, NULL, OASIS_OPTION_LIST, FIELD(field), 0, 0, NULL, value, NULL, help, group}
 
 static const oasis_option rows[] = {
-    CHOICE("stage", stage, "autoencoder|diffusion|one-step", "one-step", "what is trained", "Run"),
+    CHOICE("stage", stage, "autoencoder|diffusion|one-step|decoder", "one-step", "what is trained", "Run"),
     TEXT("init", init, "FILE", NULL, "start from the weights of this model or checkpoint", "Run"),
     TEXT("encoder", encoder, "FILE", NULL, "checkpoint of an autoencoder, whose encoder makes latent targets", "Run"),
+    TEXT("teacher", teacher, "FILE", NULL, "checkpoint of Wan2.1's autoencoder, whose latents a decoder learns to decode, or one-step to make", "Run"),
     TEXT("output", output, "DIR", NULL, "folder for checkpoint, model, log and page", "Run"),
     TEXT("name", name, "NAME", "oasis", "name that the model file says", "Run"),
     TEXT("license", license, "NAME", "Apache-2.0", "licence that the model file says", "Run"),
@@ -81,6 +82,7 @@ static const oasis_option rows[] = {
     NUMBER("gradient", gradient, 0, 1e6, "0", "weight of the differences of pixel differences", "Losses"),
     INT("gradient-levels", gradient_levels, 1, 6, "3", "its resolutions", "Losses"),
     NUMBER("latent", latent, 0, 1e6, "0", "weight of the mean square of latents; needs an encoder", "Losses"),
+    NUMBER("teacher-share", teacher_share, 0, 1, "0", "share that the teacher's pictures have in a decoder's target; the rest is the truth", "Losses"),
     NUMBER("prior", prior, 0, 1e6, "1e-4", "weight of the mean square of an autoencoder's latents", "Losses"),
 
     NUMBER("features", features, 0, 1e6, "0", "weight of the differences of SqueezeNet's features; needs squeezenet", "Perceptual losses"),

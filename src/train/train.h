@@ -5,6 +5,7 @@
  *     weights    master weights, gradients, moments and averages, one block each
  *     objective  the forward function of a stage, with its losses
  *     perceptual what frozen networks say about the results
+ *     distil     a decoder against Wan's autoencoder
  *     adversary  the discriminator, its weights and its step
  *     checkpoint, history (log and page)
  *     trainer    the step that joins them
@@ -171,6 +172,22 @@ typedef struct perceptual {
     linear normalise; /* the encoder's latents: (z - mean) / deviation */
 } perceptual;
 
+/* ---- distil.c ----------------------------------------------------------------------------------------------------- */
+
+/* Wan2.1's autoencoder, from a checkpoint in any layout: its encoder, and with `pictures` its decoder. */
+typedef struct teacher teacher;
+oasis_status oas_teacher_open(teacher **teacher, const char *path, bool pictures, oasis_message *message);
+void oas_teacher_free(teacher **teacher);
+
+/* Bytes of its weights once they are prepared; 0 of NULL. */
+size_t oas_teacher_bytes(const teacher *teacher, oas_dtype compute);
+
+/* Normalised latents of a shot [B,T,H,W,3], through which no gradient flows: only they stay in the arena. */
+tensor *oas_teacher_latents(graph *g, const teacher *teacher, tensor *truth);
+
+/* truth + share (the teacher's pictures of z - truth); truth itself when the share is 0. */
+tensor *oas_teacher_target(graph *g, const teacher *teacher, tensor *z, tensor *truth, float share);
+
 /* ---- objective.c -------------------------------------------------------------------------------------------------- */
 
 typedef struct latent_scale {
@@ -187,6 +204,7 @@ typedef struct objective {
     latent_scale scale; /* of the encoder's latents: targets are (z - mean) / deviation */
     adversary *adversary; /* NULL = none */
     perceptual perceptual;
+    teacher *teacher;     /* NULL = none */
 } objective;
 
 /* One pass: as many clips as `clips`, and the numbers that were drawn for it. */
@@ -249,6 +267,15 @@ typedef struct progress_state {
  * encoder is bound when the stage or the losses need it.
  */
 oasis_status oas_train_model(objective *o, oasis_message *message);
+
+/* The architecture and routing that the options name, into the model's configuration. */
+oasis_status oas_train_describe(objective *o, oasis_message *message);
+
+/* Of the stage decoder, in distil.c: a decoder alone, from the file of `init`, else at random; and the teacher. */
+oasis_status oas_distil_model(objective *o, oasis_message *message);
+
+/* The averaged weights of a decoder alone, in bf16, as oasis_model_set_decoder takes it. */
+oasis_status oas_decoder_export(const char *path, const objective *o, weights *w, oasis_message *message);
 
 oasis_status oas_checkpoint_write(const char *path, const objective *o, const weights *w, const progress_state *state,
                                   oasis_message *message);

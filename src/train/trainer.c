@@ -78,8 +78,8 @@ static oasis_status check(const oasis_train_options *o, oasis_message *message)
                         o->width, o->height);
     if (o->encoder_features > 0 && o->stage != OASIS_STAGE_ONE_STEP)
         return oas_fail(message, OASIS_E_ARGUMENT, "'encoder-features' is for the stage one-step; say 0 in other stages");
-    if (o->adversarial > 0 && o->stage != OASIS_STAGE_ONE_STEP)
-        return oas_fail(message, OASIS_E_ARGUMENT, "'adversarial' is for the stage one-step; say 0 in other stages");
+    if (o->adversarial > 0 && o->stage != OASIS_STAGE_ONE_STEP && o->stage != OASIS_STAGE_DECODER)
+        return oas_fail(message, OASIS_E_ARGUMENT, "'adversarial' is for the stages one-step and decoder; say 0 in others");
     return OASIS_OK;
 }
 
@@ -131,6 +131,7 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
     oas_cost_add_weights(&t->cost, &t->objective.model->parameters, &t->weights);
     if (t->objective.adversary)
         oas_cost_add_weights(&t->cost, &t->adversary.parameters, &t->adversary.weights);
+    t->cost.weight_bytes += (int64_t)oas_teacher_bytes(t->objective.teacher, t->graph.compute);
     oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS);
     if (!t->objective.shapes_only && !oas_graph_open(&t->graph, most))
         return oas_fail_memory(message, most, "a step; a smaller batch or \"checkpointing\": true needs less");
@@ -279,6 +280,7 @@ void oasis_trainer_close(oasis_trainer **out)
     oas_reducer_free(&t->reducer);
     oas_history_free(&t->history);
     oasis_model_close(&t->objective.model);
+    oas_teacher_free(&t->objective.teacher);
     oas_weights_free(&t->weights);
     oas_adversary_free(&t->adversary);
     oas_perceptual_free(&t->objective.perceptual);
@@ -561,6 +563,9 @@ oasis_status oasis_trainer_save(oasis_trainer *t)
     path_of(t, "model.safetensors", path);
     if (s == OASIS_OK && t->options.stage == OASIS_STAGE_ONE_STEP)
         s = oas_model_export(path, &t->objective, &t->weights, &t->message);
+    path_of(t, "decoder.safetensors", path);
+    if (s == OASIS_OK && t->options.stage == OASIS_STAGE_DECODER)
+        s = oas_decoder_export(path, &t->objective, &t->weights, &t->message);
     oas_weights_leave_host(&t->weights);
     oas_weights_leave_host(&t->adversary.weights);
     OAS_TRY(s);
