@@ -262,6 +262,7 @@ static void print_stages(const oasis_statistics *s, double seconds)
             fprintf(stderr, " %12.1f", t->flops / t->seconds * 1e-9);
         fputc('\n', stderr);
     }
+    fprintf(stderr, "of these, transformer %.1f s, decoder %.1f s\n", s->transformer_seconds, s->decoder_seconds);
     fprintf(stderr, "memory at the peak: %s; shots: %lld; windows: %lld\n", cli_bytes(s->peak_bytes).text,
             (long long)s->shots, (long long)s->windows);
 }

@@ -27,6 +27,8 @@ static const oasis_option rows[] = {
      "checkpoint of a Wan2.1 text-to-video transformer: safetensors, its index, .pth or GGUF", "Input"},
     {"autoencoder", 0, "vae", OASIS_OPTION_TEXT, FIELD(autoencoder), 0, 0, NULL, "FILE", NULL,
      "checkpoint of the Wan2.1 video autoencoder, whose decoder is taken", "Input"},
+    {"decoder", 0, NULL, OASIS_OPTION_TEXT, FIELD(decoder), 0, 0, NULL, "FILE", NULL,
+     "take the decoder of this file instead: one that training wrote, TAEHV's, or another model's", "Input"},
     {"prompt", 0, NULL, OASIS_OPTION_TEXT, FIELD(prompt), 0, 0, NULL, "FILE", NULL,
      "embedding of a fixed prompt, one tensor of as many rows as it has words; without it there is none", "Input"},
     {"random", 0, NULL, OASIS_OPTION_TEXT, FIELD(random), 0, 0, NULL, "SIZE", NULL,
@@ -87,6 +89,45 @@ static oasis_status read_checkpoints(conversion *c)
     return OASIS_OK;
 }
 
+/* Opens the file of another decoder, which must be for the same latents as they are. */
+static oasis_status read_decoder(conversion *c)
+{
+    const char *path = c->options->decoder;
+    if (!path)
+        return OASIS_OK;
+    OAS_TRY(oas_decoder_file_open(&c->decoder, path, c->message));
+    const model_config *d = &c->decoder.config;
+    if (d->latent_channels != c->dit.latent_channels)
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: its decoder takes latents of %d channels, the transformer's have %d", path,
+                        d->latent_channels, c->dit.latent_channels);
+    bool wan = d->latent_channels == OAS_WAN_LATENT;
+    if (wan && d->normalised && (memcmp(d->latent_mean, oas_wan_latent_mean, sizeof oas_wan_latent_mean) != 0 ||
+                                 memcmp(d->latent_std, oas_wan_latent_std, sizeof oas_wan_latent_std) != 0))
+        return oas_fail(c->message, OASIS_E_FORMAT, "%s: its decoder normalises latents otherwise than Wan2.1; give it to "
+                        "upscale as --decoder, which changes them", path);
+    return OASIS_OK;
+}
+
+/* All of its tensors must be wanted, and be of the shapes that are. */
+static oasis_status account_for_decoder(const conversion *c)
+{
+    for (int i = 0; i < c->decoder.count; i++) {
+        const decoder_tensor *d = &c->decoder.tensor[i];
+        const parameter *p = NULL;
+        for (int k = 0; k < c->model.parameters.count && !p; k++)
+            if (strcmp(c->model.parameters.items[k]->name, d->name) == 0)
+                p = c->model.parameters.items[k];
+        bool same = p && d->from->rank == p->tensor.shape.rank;
+        for (int k = 0; same && k < d->from->rank; k++)
+            same = d->from->size[k] == p->tensor.shape.size[k];
+        if (!same)
+            return oas_fail(c->message, OASIS_E_FORMAT, "%s: the tensor %s %s is %s", c->options->decoder, d->from->name,
+                            oas_stored_shape(d->from->rank, d->from->size).text,
+                            p ? "of another shape than its decoder wants" : "left over");
+    }
+    return OASIS_OK;
+}
+
 /* Opens the prompt, and sets the number of rows that keys are kept of. */
 static oasis_status read_prompt(conversion *c)
 {
@@ -127,6 +168,11 @@ static void configure(conversion *c)
                         .decoder_widths = c->base ? 1 : 0,
                         .trained_window = {17, 720, 1280}, /* what it is meant for */
                         .normalised = c->dit.latent_channels == OAS_WAN_LATENT};
+    if (c->decoder.file) {
+        m->decoder = c->decoder.config.decoder;
+        m->decoder_widths = c->decoder.config.decoder_widths;
+        memcpy(m->decoder_channels, c->decoder.config.decoder_channels, sizeof m->decoder_channels);
+    }
     for (int i = 0; i < OAS_WAN_LATENT && m->normalised; i++) {
         m->latent_mean[i] = oas_wan_latent_mean[i];
         m->latent_std[i] = oas_wan_latent_std[i];
@@ -316,6 +362,7 @@ static oasis_status list_sources(conversion *c, text_buffer *text)
         OAS_TRY(add_checkpoint(c, text, &c->prompt));
         OAS_TRY(add_source(c, text, o->routing));
     }
+    OAS_TRY(add_source(c, text, o->decoder));
     oas_text_add(text, "]");
     return OASIS_OK;
 }
@@ -358,10 +405,12 @@ static oasis_status convert(conversion *c, const char *output)
 {
     text_buffer sources = {0};
     OAS_TRY(read_checkpoints(c));
+    OAS_TRY(read_decoder(c));
     OAS_TRY(read_prompt(c));
     OAS_TRY(read_routing(c));
     configure(c);
     OAS_TRY(list_tensors(c));
+    OAS_TRY(account_for_decoder(c));
     fill_entries(c);
     OAS_TRY(oas_convert_values(c));
     oasis_status s = list_sources(c, &sources);
@@ -395,6 +444,7 @@ oasis_status oasis_convert(const char *output, const oasis_convert_options *opti
     oas_checkpoint_close(&c.transformer);
     oas_checkpoint_close(&c.autoencoder);
     oas_checkpoint_close(&c.prompt);
+    oas_decoder_file_close(&c.decoder);
     return s;
 }
 

@@ -27,6 +27,7 @@ typedef struct conversion {
     const oasis_convert_options *options;
     oasis_message *message;
     checkpoint transformer, autoencoder, prompt;
+    decoder_file decoder;  /* in place of the autoencoder's; file NULL: none */
     dit_config dit;        /* of the checkpoint */
     int base;              /* width of the autoencoder, 0 without one */
     model_config config;   /* of the file to be written */

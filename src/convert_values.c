@@ -207,6 +207,9 @@ oasis_status oas_convert_values(conversion *c)
         const char *name = c->model.parameters.items[i]->name;
         if (c->item[i].values)
             continue;
+        c->item[i].from = c->decoder.file ? oas_decoder_file_find(&c->decoder, name) : NULL;
+        if (c->item[i].from)
+            continue;
         c->item[i].random = random;
         if (random)
             continue;

@@ -71,7 +71,7 @@ struct oasis_upscaler {
     float *before, *correction; /* the enlarged input of a frame and scratch, for colour correction and strength */
     device_name device_name;
     oasis_statistics statistics;
-    double seconds_resize, seconds_finish;
+    double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
 };
 
 /* ---- opening and closing --------------------------------------------------------------------------------------------- */
@@ -514,6 +514,7 @@ static oasis_status blend_in_time(oasis_upscaler *u, int64_t first, int64_t late
 static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, bool last)
 {
     const upscale_sizes *s = &u->sizes;
+    double start = oas_now();
     oas_graph_reset(&u->graph);
     oas_graph_zero(&u->graph, u->window.data, oas_bytes(&u->window));
     OAS_TRY(graph_status(u, &u->graph));
@@ -521,6 +522,7 @@ static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, b
         for (int column = 0; column < s->columns.count; column++)
             OAS_TRY(restore_window(u, first, latents, row, column));
     OAS_TRY(blend_in_time(u, first, latents));
+    u->seconds_restore += oas_now() - start;
     u->restored = first + latents;
     u->final = last ? u->restored : u->restored - s->shared_latents;
     return OASIS_OK;
@@ -651,6 +653,7 @@ static oasis_status decode(oasis_upscaler *u)
     int tiles = s->tile_rows * s->tile_columns, channels = u->model->file.config.latent_channels;
     tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, channels));
     OAS_TRY(graph_status(u, g));
+    double start = oas_now();
     oas_graph_copy(g, latent->data, z, oas_bytes(latent));
     if (tiles == 1) {
         result = oas_decode(g, u->model, &u->states[0], latent, pixels);
@@ -665,6 +668,7 @@ static oasis_status decode(oasis_upscaler *u)
         }
     }
     OAS_TRY(graph_status(u, g));
+    u->seconds_decode += oas_now() - start;
     u->ready_first = u->ready_count = 0;
     for (int64_t i = 0; i < real; i++) {
         oasis_frame *source = &queued(u, i)->frame;
@@ -789,6 +793,8 @@ void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statis
 {
     *statistics = u->statistics;
     statistics->n_stages = 0;
+    statistics->transformer_seconds = u->seconds_restore;
+    statistics->decoder_seconds = u->seconds_decode;
     add_stage(statistics, "resize", u->seconds_resize, 0);
     for (int i = 0; i < OAS_MAX_STAGES && u->graph.stages[i].name; i++) {
         const stage_time *t = &u->graph.stages[i];

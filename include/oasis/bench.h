@@ -24,7 +24,8 @@ typedef struct oasis_bench_row {
 /* Called for each figure as it is known.  Returning false stops the run. */
 typedef bool oasis_bench_fn(void *user, const oasis_bench_row *row);
 
-/* The names of the stages, in order, ended by NULL: "peak", "dense", "conv", "attention", "block", "model". */
+/* The names of the stages, in order, ended by NULL: "peak", "dense", "conv", "attention", "block", "model"; and "decoder",
+ * which is a part of "conv". */
 OASIS_API const char *const *oasis_bench_stages(void);
 
 /*

@@ -50,6 +50,7 @@ typedef struct oasis_convert_options {
     bool (*progress)(void *user, double done); /* 0 to 1; false stops with OASIS_E_CANCELLED; may be NULL */
     void *user;
     int layers;              /* with `random`: blocks in place of the size's own number, to try things; 0 = that number */
+    const char *decoder;     /* file whose decoder is taken in place of the autoencoder's, as oasis_model_set_decoder */
 } oasis_convert_options;
 
 OASIS_API void oasis_convert_options_init(oasis_convert_options *options);

@@ -278,6 +278,7 @@ typedef struct oasis_statistics {
     int64_t peak_bytes;         /* most that was held at once, weights included */
     int n_stages;
     oasis_stage_time stages[OASIS_MAX_STAGES];
+    double transformer_seconds, decoder_seconds; /* of both networks: the stages cut the same time by kinds of work */
 } oasis_statistics;
 
 OASIS_API void oasis_upscaler_statistics(const oasis_upscaler *upscaler, oasis_statistics *statistics);

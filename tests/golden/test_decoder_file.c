@@ -256,6 +256,37 @@ static void test_taehv(void **state)
     oasis_model_close(&model);
 }
 
+/* The converter puts the decoder into the model: the same pictures as with it beside the model. */
+static void test_converted(void **state)
+{
+    (void)state;
+    oasis_message why = {""};
+    oasis_convert_options o;
+    oasis_convert_options_init(&o);
+    o.transformer = checkpoint;
+    o.num_heads = 4;
+    o.dtype = OASIS_WEIGHTS_FP32;
+    char taehv[96], out[96];
+    snprintf(taehv, sizeof taehv, "%s/taehv.safetensors", folder);
+    snprintf(out, sizeof out, "%s/with.safetensors", folder);
+    write_taehv(taehv, CHANNELS, false);
+    o.decoder = taehv;
+    if (oasis_convert(out, &o, NULL, &why) < 0)
+        fail_msg("%s", why.text);
+    oasis_model *model = open_model(wan), *with = open_model(out);
+    set_decoder(model, taehv);
+    assert_memory_equal(decode(with, NULL, NULL, second), decode(model, NULL, NULL, first), sizeof first);
+    oasis_model_close(&model);
+    oasis_model_close(&with);
+    write_taehv(taehv, CHANNELS, true); /* its encoder is passed over */
+    assert_int_equal(oasis_convert(out, &o, NULL, &why), OASIS_OK);
+    write_taehv(taehv, 4, false);
+    assert_int_equal(oasis_convert(out, &o, NULL, &why), OASIS_E_FORMAT);
+    assert_non_null(strstr(why.text, "latents of 4 channels"));
+    unlink(taehv);
+    unlink(out);
+}
+
 /* ---- refusals ---------------------------------------------------------------------------------------------------------------- */
 
 static void refused(oasis_model *model, const char *path, const char *says)
@@ -310,6 +341,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_normalisation),
                                        cmocka_unit_test(test_conditional), cmocka_unit_test(test_taehv),
+                                       cmocka_unit_test(test_converted),
                                        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests_name("golden/decoder_file", tests, setup, teardown);
 }
