@@ -132,7 +132,7 @@ tensor *oas_teacher_target(graph *g, const teacher *t, tensor *z, tensor *truth,
 static oasis_status fill(objective *o, const decoder_file *init, oasis_message *message)
 {
     parameter_set *set = &o->model->parameters;
-    for (int i = 0; i < set->count; i++) {
+    for (int i = 0; i < set->count && !set->shapes_only; i++) {
         parameter *p = set->items[i];
         const stored *s = init ? oas_decoder_file_find(init, p->name) : NULL;
         bool same = s && s->rank == p->tensor.shape.rank;
@@ -169,6 +169,7 @@ static oasis_status make(objective *o, const decoder_file *init, oasis_message *
     memcpy(c->latent_mean, oas_wan_latent_mean, sizeof oas_wan_latent_mean);
     memcpy(c->latent_std, oas_wan_latent_std, sizeof oas_wan_latent_std);
     o->model->parameters.create = true;
+    o->model->parameters.shapes_only = o->shapes_only;
     o->model->parameters.path = t->init ? t->init : "the new decoder";
     OAS_TRY(oas_decoder_bind(&o->model->decoder, c, &o->model->parameters, message));
     return fill(o, init, message);
