@@ -33,7 +33,8 @@ static void wan_latents(model_config *c)
 /* TAEHV's list of layers: 1 is the first convolution, 8, 14, 20 end the levels, 22 is the last one. */
 static bool is_taehv(const weight_file *w, model_config *c)
 {
-    static const char *const layers[] = {"decoder.1.weight", "decoder.8.weight", "decoder.14.weight", "decoder.20.weight"};
+    static const char *const layers[] = {"decoder.1.weight", "decoder.8.weight", "decoder.14.weight",
+                                         "decoder.20.weight"};
     if (!tensor_of(w, "decoder.22.weight", 4))
         return false;
     wan_latents(c);
@@ -73,8 +74,10 @@ static oasis_status read_config(decoder_file *d, const char *format, oasis_messa
     bool model = strcmp(format, "oasis-1") == 0;
     char where[300];
     if (!model && strcmp(format, OAS_DECODER_FORMAT) != 0)
-        return oas_fail(message, OASIS_E_UNSUPPORTED, "%s: format \"%.40s\" has no decoder that can be taken; expected a model "
-                        "(\"oasis-1\") or a decoder (\"%s\")", path, format, OAS_DECODER_FORMAT);
+        return oas_fail(message, OASIS_E_UNSUPPORTED,
+                        "%s: format \"%.40s\" has no decoder that can be taken; expected a model "
+                        "(\"oasis-1\") or a decoder (\"%s\")",
+                        path, format, OAS_DECODER_FORMAT);
     if (!text)
         return oas_fail(message, OASIS_E_FORMAT, "%s: metadata has no \"config\"", path);
     snprintf(where, sizeof where, "%.280s: config", path);
@@ -97,8 +100,10 @@ static oasis_status find_kind(decoder_file *d, oasis_message *message)
     d->alone = true;
     if (is_taehv(d->file, &d->config) || is_wan(d->file, &d->config))
         return OASIS_OK;
-    return oas_fail(message, OASIS_E_FORMAT, "%s: there is no decoder in it: expected a model or decoder of oasis, the "
-                    "checkpoint of a Wan2.1 autoencoder, or one in TAEHV's layout", oas_weight_file_path(d->file));
+    return oas_fail(message, OASIS_E_FORMAT,
+                    "%s: there is no decoder in it: expected a model or decoder of oasis, the "
+                    "checkpoint of a Wan2.1 autoencoder, or one in TAEHV's layout",
+                    oas_weight_file_path(d->file));
 }
 
 /* ---- its tensors ----------------------------------------------------------------------------------------------------------- */
@@ -115,7 +120,8 @@ static bool network_name(const decoder_file *d, const char *name, bool ours, cha
     }
     int n = snprintf(to, OAS_PARAMETER_NAME, "%s", name);
     bool fits = n > 0 && n < OAS_PARAMETER_NAME;
-    return fits && (strncmp(name, "decoder.", 8) == 0 || (d->config.decoder == OAS_DECODER_WAN_VAE && strncmp(name, "conv2.", 6) == 0));
+    return fits && (strncmp(name, "decoder.", 8) == 0 ||
+                    (d->config.decoder == OAS_DECODER_WAN_VAE && strncmp(name, "conv2.", 6) == 0));
 }
 
 static oasis_status list_tensors(decoder_file *d, oasis_message *message)
@@ -134,8 +140,8 @@ static oasis_status list_tensors(decoder_file *d, oasis_message *message)
     for (int i = 0; i < d->count; i++) {
         const stored *t = d->tensor[i].from;
         if (t->dtype > OAS_STORED_F8_E5M2)
-            return oas_fail(message, OASIS_E_FORMAT, "%s: the tensor %s holds %s, expected floats", oas_weight_file_path(d->file),
-                            t->name, oas_stored_dtype_name(t->dtype));
+            return oas_fail(message, OASIS_E_FORMAT, "%s: the tensor %s holds %s, expected floats",
+                            oas_weight_file_path(d->file), t->name, oas_stored_dtype_name(t->dtype));
         if (t->rank < 1 || t->rank > OAS_MAX_RANK)
             return oas_fail(message, OASIS_E_FORMAT, "%s: the tensor %s has %d sizes; a decoder's have 1 to %d",
                             oas_weight_file_path(d->file), t->name, t->rank, OAS_MAX_RANK);

@@ -17,7 +17,7 @@ typedef struct decoder_tensor {
 
 typedef struct decoder_file {
     weight_file *file;
-    model_config config;        /* latent_channels, decoder, decoder_channels, decoder_widths, normalised, latent_mean/std */
+    model_config config; /* latent_channels, decoder, decoder_channels, decoder_widths, normalised, latent_mean/std */
     const char *name, *license; /* "" where the file says nothing */
     bool alone;                 /* no model, and no part of one */
     decoder_tensor *tensor;

@@ -51,8 +51,9 @@ oasis_status oas_parameters_of_decoder(parameter_set *p, const decoder_file *d, 
         shape s = {.rank = t->rank};
         memcpy(s.size, t->size, (size_t)t->rank * sizeof *s.size);
         bool direct = (t->dtype == OAS_STORED_F32 || t->dtype == OAS_STORED_BF16) && oas_stored_aligned(t);
-        tensor *made = oas_parameters_add(p, d->tensor[i].name, direct && t->dtype == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32, s,
-                                          direct ? t->data : NULL);
+        tensor *made =
+            oas_parameters_add(p, d->tensor[i].name, direct && t->dtype == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32, s,
+                               direct ? t->data : NULL);
         if (!made)
             return oas_fail(message, p->status, "%s", p->message.text);
         made->mapped = direct;
@@ -94,15 +95,17 @@ static oasis_status load(replacement *r, const oasis_model *model, const char *p
     OAS_TRY(oas_decoder_file_open(&r->file, path, message));
     const model_config *d = &r->file.config;
     if (d->latent_channels != c->latent_channels)
-        return oas_fail(message, OASIS_E_MODEL, "%s: its decoder (%s) takes latents of %d channels, those of the model '%s' have "
-                        "%d; give a decoder that was made for the same latents", path, oas_model_decoder_name(d->decoder),
-                        d->latent_channels, model->file.name, c->latent_channels);
+        return oas_fail(message, OASIS_E_MODEL,
+                        "%s: its decoder (%s) takes latents of %d channels, those of the model '%s' have "
+                        "%d; give a decoder that was made for the same latents",
+                        path, oas_model_decoder_name(d->decoder), d->latent_channels, model->file.name,
+                        c->latent_channels);
     OAS_TRY(oas_parameters_of_decoder(&r->parameters, &r->file, message));
     OAS_TRY(oas_decoder_bind(&r->decoder, d, &r->parameters, message));
     const char *unused = oas_parameters_unused(&r->parameters);
     if (unused)
-        return oas_fail(message, OASIS_E_MODEL, "%s: the tensor '%s' belongs to no part of its decoder (%s)", path, unused,
-                        oas_model_decoder_name(d->decoder));
+        return oas_fail(message, OASIS_E_MODEL, "%s: the tensor '%s' belongs to no part of its decoder (%s)", path,
+                        unused, oas_model_decoder_name(d->decoder));
     return make_change(&r->change, c, d, message);
 }
 
@@ -148,8 +151,8 @@ oasis_status oasis_decoder_describe(const char *path, oasis_decoder_info *info, 
     oasis_status s = oas_decoder_file_open(&d, path, message);
     if (s < 0)
         return s == OASIS_E_MEMORY || s == OASIS_E_IO ? s : OASIS_E_MODEL;
-    *info = (oasis_decoder_info){.latent_channels = d.config.latent_channels, .alone = d.alone,
-                                 .normalised = d.config.normalised};
+    *info = (oasis_decoder_info){
+        .latent_channels = d.config.latent_channels, .alone = d.alone, .normalised = d.config.normalised};
     strncpy(info->name, d.name, sizeof info->name - 1);
     strncpy(info->license, d.license, sizeof info->license - 1);
     strncpy(info->kind, oas_model_decoder_name(d.config.decoder), sizeof info->kind - 1);
@@ -177,7 +180,8 @@ static size_t prepared_bytes(const parameter_set *p, oas_dtype compute, bool pac
 
 size_t oas_model_prepared_bytes(const oasis_model *model, oas_dtype compute, bool packs)
 {
-    return prepared_bytes(&model->parameters, compute, packs) + prepared_bytes(&model->decoder_parameters, compute, packs);
+    return prepared_bytes(&model->parameters, compute, packs) +
+           prepared_bytes(&model->decoder_parameters, compute, packs);
 }
 
 size_t oas_model_packed_bytes(const oasis_model *model)

@@ -16,7 +16,8 @@ float oas_from_f16(uint16_t half)
     if (magnitude < 0x400) /* subnormal: units of 2^-24 */
         v.f = (float)magnitude * 0x1p-24f;
     else
-        v.u = (magnitude << 13) + (magnitude >= 0x7c00 ? 0x70000000u : 0x38000000u); /* the exponent's bias: 127 for 15 */
+        v.u =
+            (magnitude << 13) + (magnitude >= 0x7c00 ? 0x70000000u : 0x38000000u); /* the exponent's bias: 127 for 15 */
     v.u |= sign;
     return v.f;
 }

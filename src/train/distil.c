@@ -28,8 +28,9 @@ static oasis_status take_weights(teacher *t, const char *path, oasis_message *me
         const parameter *p = t->file.network.items[i];
         const stored *s = t->file.found[i];
         bool direct = (s->dtype == OAS_STORED_F32 || s->dtype == OAS_STORED_BF16) && oas_stored_aligned(s);
-        tensor *made = oas_parameters_add(&t->weights, p->name, direct && s->dtype == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32,
-                                          p->tensor.shape, direct ? s->data : NULL);
+        tensor *made =
+            oas_parameters_add(&t->weights, p->name, direct && s->dtype == OAS_STORED_BF16 ? OAS_BF16 : OAS_F32,
+                               p->tensor.shape, direct ? s->data : NULL);
         if (!made)
             return oas_fail(message, t->weights.status, "%s", t->weights.message.text);
         made->mapped = direct;
@@ -82,7 +83,9 @@ size_t oas_teacher_bytes(const teacher *t, oas_dtype compute)
 {
     size_t bytes = 0;
     for (int i = 0; t && i < t->weights.count; i++)
-        bytes += t->weights.items[i]->used ? (size_t)oas_count(&t->weights.items[i]->tensor.shape) * oas_dtype_size(compute) : 0;
+        bytes += t->weights.items[i]->used
+                     ? (size_t)oas_count(&t->weights.items[i]->tensor.shape) * oas_dtype_size(compute)
+                     : 0;
     return bytes;
 }
 
@@ -92,8 +95,8 @@ tensor *oas_teacher_latents(graph *g, const teacher *t, tensor *truth)
         return NULL;
     const int64_t *s = truth->shape.size;
     int64_t latents = (s[1] + OAS_LATENT_FRAMES - 1) / OAS_LATENT_FRAMES;
-    tensor *target = oas_tensor(g, OAS_F32, OAS_SHAPE5(s[0], latents, s[2] / OAS_LATENT_PIXELS, s[3] / OAS_LATENT_PIXELS,
-                                                       OAS_WAN_LATENT));
+    tensor *target = oas_tensor(
+        g, OAS_F32, OAS_SHAPE5(s[0], latents, s[2] / OAS_LATENT_PIXELS, s[3] / OAS_LATENT_PIXELS, OAS_WAN_LATENT));
     size_t mark = g->memory.used;
     bool recording = g->recording;
     g->recording = false;
@@ -139,8 +142,9 @@ static oasis_status fill(objective *o, const decoder_file *init, oasis_message *
         for (int k = 0; same && k < s->rank; k++)
             same = s->size[k] == p->tensor.shape.size[k];
         if (init && !same)
-            return oas_fail(message, OASIS_E_MODEL, "%s: '%s' is %s, this run's is %s", oas_weight_file_path(init->file), p->name,
-                            s ? oas_stored_shape(s->rank, s->size).text : "missing", oas_shape_text(&p->tensor.shape).text);
+            return oas_fail(
+                message, OASIS_E_MODEL, "%s: '%s' is %s, this run's is %s", oas_weight_file_path(init->file), p->name,
+                s ? oas_stored_shape(s->rank, s->size).text : "missing", oas_shape_text(&p->tensor.shape).text);
         if (s)
             oas_stored_floats(s, 0, oas_stored_count(s), p->tensor.data);
         else
@@ -154,7 +158,8 @@ static oasis_status make(objective *o, const decoder_file *init, oasis_message *
     const oasis_train_options *t = o->options;
     model_config *c = &o->model->file.config;
     if (!t->teacher)
-        return oas_fail(message, OASIS_E_ARGUMENT, "the stage 'decoder' needs a 'teacher': a checkpoint of Wan2.1's autoencoder");
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "the stage 'decoder' needs a 'teacher': a checkpoint of Wan2.1's autoencoder");
     OAS_TRY(oas_teacher_open(&o->teacher, t->teacher, t->teacher_share > 0, message));
     OAS_TRY(oas_train_describe(o, message));
     if (init) {
@@ -163,8 +168,8 @@ static oasis_status make(objective *o, const decoder_file *init, oasis_message *
         memcpy(c->decoder_channels, init->config.decoder_channels, sizeof c->decoder_channels);
     }
     if (t->latent_channels != OAS_WAN_LATENT || (init && init->config.latent_channels != OAS_WAN_LATENT))
-        return oas_fail(message, OASIS_E_ARGUMENT, "the teacher's latents have %d channels, the decoder's %d", OAS_WAN_LATENT,
-                        init ? init->config.latent_channels : t->latent_channels);
+        return oas_fail(message, OASIS_E_ARGUMENT, "the teacher's latents have %d channels, the decoder's %d",
+                        OAS_WAN_LATENT, init ? init->config.latent_channels : t->latent_channels);
     c->normalised = true;
     memcpy(c->latent_mean, oas_wan_latent_mean, sizeof oas_wan_latent_mean);
     memcpy(c->latent_std, oas_wan_latent_std, sizeof oas_wan_latent_std);
@@ -215,12 +220,16 @@ oasis_status oas_decoder_export(const char *path, const objective *o, weights *w
     if (!values || !entry || !config) {
         s = oas_fail_memory(message, all * sizeof *values, "the decoder to write");
     } else {
-        const stored_note notes[] = {{"format", OAS_DECODER_FORMAT}, {"name", t->name ? t->name : ""},
-                                     {"license", t->license ? t->license : ""}, {"config", config}, {"sha256", ""}};
+        const stored_note notes[] = {{"format", OAS_DECODER_FORMAT},
+                                     {"name", t->name ? t->name : ""},
+                                     {"license", t->license ? t->license : ""},
+                                     {"config", config},
+                                     {"sha256", ""}};
         oas_weights_use_average(w, true);
         fill_entries(set, values, entry);
         oas_weights_use_average(w, false);
-        safetensors_file file = {.entry = entry, .count = (size_t)set->count, .note = notes, .notes = sizeof notes / sizeof *notes};
+        safetensors_file file = {
+            .entry = entry, .count = (size_t)set->count, .note = notes, .notes = sizeof notes / sizeof *notes};
         s = oas_safetensors_write(path, &file, message);
     }
     oas_free(config);

@@ -51,7 +51,8 @@ static void packs_and_unpacks(void **state)
     unsigned char blocks[N / OAS_Q8_BLOCK * OAS_Q8_BYTES];
     oas_rng rng = oas_rng_at(1, 2, 3, 4);
     for (int i = 0; i < N; i++) /* blocks of very different sizes, one of them zero */
-        values[i] = i / OAS_Q8_BLOCK == 3 ? 0 : (float)oas_rng_between(&rng, -1, 1) * ldexpf(1, 4 * (i / OAS_Q8_BLOCK) - 14);
+        values[i] =
+            i / OAS_Q8_BLOCK == 3 ? 0 : (float)oas_rng_between(&rng, -1, 1) * ldexpf(1, 4 * (i / OAS_Q8_BLOCK) - 14);
     assert_true(oas_q8_pack(values, N / OAS_Q8_BLOCK, blocks));
     oas_q8_floats(blocks, 0, N, back);
     for (int i = 0; i < N; i++) {
@@ -123,19 +124,24 @@ static const struct {
     {"no dimension", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, "U8 of shape []"},
     {"half a block", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,34],\"data_offsets\":[0,17]}}", 17,
      "takes 34 bytes, but data_offsets span 17"},
-    {"cut off", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[1,2,34],\"data_offsets\":[0,68]}}", 50, "has only 50 bytes"},
-    {"overlap", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,34],\"data_offsets\":[0,34]},"
-                "\"b\":{\"dtype\":\"U8\",\"shape\":[1,1,34],\"data_offsets\":[17,51]}}", 51, "overlap by 17 bytes"},
+    {"cut off", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[1,2,34],\"data_offsets\":[0,68]}}", 50,
+     "has only 50 bytes"},
+    {"overlap",
+     "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,34],\"data_offsets\":[0,34]},"
+     "\"b\":{\"dtype\":\"U8\",\"shape\":[1,1,34],\"data_offsets\":[17,51]}}",
+     51, "overlap by 17 bytes"},
     {"gap", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,34],\"data_offsets\":[6,40]}}", 40,
      "6 bytes before tensor a"},
-    {"too many values", "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[0,9000000000000000000,34],\"data_offsets\":[0,0]}}", 0,
+    {"too many values",
+     "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[0,9000000000000000000,34],\"data_offsets\":[0,0]}}", 0,
      "more values than can be counted"},
     {"more values than bytes",
      "{" SAYS "\"a\":{\"dtype\":\"U8\",\"shape\":[0,260000000000000000,34],\"data_offsets\":[0,0]}}", 0,
      "blocks of shape [0, 260000000000000000, 34] hold more values"},
     {"its own type name", "{" SAYS "\"a\":{\"dtype\":\"Q8_0\",\"shape\":[1,32],\"data_offsets\":[0,34]}}", 34,
      "unknown dtype \"Q8_0\""},
-    {"quantisation is a number", "{\"__metadata__\":{\"quantisation\":8}}", 0, "metadata quantisation is of type integer"},
+    {"quantisation is a number", "{\"__metadata__\":{\"quantisation\":8}}", 0,
+     "metadata quantisation is of type integer"},
 };
 
 static void refuses(void **state)
@@ -170,9 +176,9 @@ static void leaves_other_files_alone(void **state)
 static void refuses_models(void **state)
 {
     (void)state;
-    static const char config[] =
-        "{\\\"latent_channels\\\":4,\\\"in_dim\\\":8,\\\"dim\\\":32,\\\"num_heads\\\":4,\\\"num_layers\\\":1,\\\"ffn_dim\\\":64,"
-        "\\\"patch_size\\\":[1,2,2],\\\"unshuffle\\\":[4,8,8],\\\"decoder\\\":\\\"none\\\"}";
+    static const char config[] = "{\\\"latent_channels\\\":4,\\\"in_dim\\\":8,\\\"dim\\\":32,\\\"num_heads\\\":4,"
+                                 "\\\"num_layers\\\":1,\\\"ffn_dim\\\":64,"
+                                 "\\\"patch_size\\\":[1,2,2],\\\"unshuffle\\\":[4,8,8],\\\"decoder\\\":\\\"none\\\"}";
     static const char routes[] = "oasis-routing 1\\nlayers 1 heads 4\\nwindow 3 5 5 border truncate\\nroute 0 giww\\n";
     static const struct {
         const char *quantisation, *tensor, *fragment;
@@ -187,7 +193,8 @@ static void refuses_models(void **state)
         char header[2048];
         oasis_message why = {""};
         model_file m;
-        snprintf(header, sizeof header, "{\"__metadata__\":{%s\"format\":\"oasis-1\",\"config\":\"%s\",\"routing\":\"%s\"},\"t\":{%s}}",
+        snprintf(header, sizeof header,
+                 "{\"__metadata__\":{%s\"format\":\"oasis-1\",\"config\":\"%s\",\"routing\":\"%s\"},\"t\":{%s}}",
                  cases[i].quantisation, config, routes, cases[i].tensor);
         while ((strlen(header) + 8) % 8 != 0)
             strcat(header, " ");

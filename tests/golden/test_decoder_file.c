@@ -220,7 +220,8 @@ static void write_taehv(const char *path, int latent, bool encoder)
         tensor *t = &set.items[i]->tensor;
         float scale = t->shape.rank > 1 ? 1.7f / sqrtf((float)(oas_count(&t->shape) / t->shape.size[0])) : 0.1f;
         memcpy(t->data, oas_sample_floats(&s, t->shape, scale)->data, oas_bytes(t));
-        entry[i] = (stored){.name = set.items[i]->name, .dtype = OAS_STORED_F32, .rank = t->shape.rank, .data = t->data};
+        entry[i] =
+            (stored){.name = set.items[i]->name, .dtype = OAS_STORED_F32, .rank = t->shape.rank, .data = t->data};
         memcpy(entry[i].size, t->shape.size, sizeof t->shape.size);
     }
     entry[set.count] = entry[0];
@@ -302,7 +303,8 @@ static void write_noted(const char *format, const char *config)
 {
     float value = 1;
     oasis_message why = {""};
-    const stored entry = {.name = "decoder.conv_in.bias", .dtype = OAS_STORED_F32, .rank = 1, .size = {1}, .data = &value};
+    const stored entry = {
+        .name = "decoder.conv_in.bias", .dtype = OAS_STORED_F32, .rank = 1, .size = {1}, .data = &value};
     const stored_note notes[] = {{"format", format}, {"config", config}};
     safetensors_file file = {.entry = &entry, .count = 1, .note = notes, .notes = config ? 2 : 1};
     assert_int_equal(oas_safetensors_write(other, &file, &why), OASIS_OK);
@@ -329,19 +331,20 @@ static void test_refusals(void **state)
     refused(model, other, "unknown decoder \"wavelets\"");
     write_noted("oasis-decoder-1", "{\"latent_channels\":99,\"decoder\":\"taehv\",\"decoder_channels\":[1,1,1,1]}");
     refused(model, other, "latent_channels is 99");
-    write_noted("oasis-decoder-1", "{\"latent_channels\":16,\"decoder\":\"tiny-conditional\",\"decoder_channels\":[8,8,8,8]}");
+    write_noted("oasis-decoder-1",
+                "{\"latent_channels\":16,\"decoder\":\"tiny-conditional\",\"decoder_channels\":[8,8,8,8]}");
     refused(model, other, "decoder.conv_in.weight");
-    write_noted("oasis-decoder-1", "{\"latent_channels\":16,\"decoder\":\"tiny-conditional\",\"decoder_channels\":[8,8,8,8],"
-                                   "\"latent_mean\":[0]}");
+    write_noted("oasis-decoder-1",
+                "{\"latent_channels\":16,\"decoder\":\"tiny-conditional\",\"decoder_channels\":[8,8,8,8],"
+                "\"latent_mean\":[0]}");
     refused(model, other, "latent_mean but no latent_std");
     oasis_model_close(&model);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same), cmocka_unit_test(test_normalisation),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same),        cmocka_unit_test(test_normalisation),
                                        cmocka_unit_test(test_conditional), cmocka_unit_test(test_taehv),
-                                       cmocka_unit_test(test_converted),
-                                       cmocka_unit_test(test_refusals)};
+                                       cmocka_unit_test(test_converted),   cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests_name("golden/decoder_file", tests, setup, teardown);
 }

@@ -5,8 +5,8 @@
 #include "format/safetensors.h"
 #include "golden/wan.h"
 #include "model.h"
-#include "tensor/q8.h"
 #include "tensor/pack.h"
+#include "tensor/q8.h"
 #include "tensor/sampler.h"
 
 #include <oasis/convert.h>
@@ -96,7 +96,9 @@ static int64_t velocity_of(int dtype, device *cpu, oas_dtype compute, tensor *to
         fail_msg("%s", why.text);
     oasis_model_info info;
     oasis_model_describe(model, &info);
-    assert_string_equal(info.weights, dtype == OASIS_WEIGHTS_Q8_0 ? "q8_0" : dtype == OASIS_WEIGHTS_BF16 ? "bf16" : "fp32");
+    assert_string_equal(info.weights, dtype == OASIS_WEIGHTS_Q8_0   ? "q8_0"
+                                      : dtype == OASIS_WEIGHTS_BF16 ? "bf16"
+                                                                    : "fp32");
     graph g = {.device = cpu, .backend = cpu ? OAS_CPU : OAS_REF, .compute = compute};
     assert_true(oas_arena_new(&g.memory, (size_t)64 << 20));
     tensor *v = oas_dit(&g, &model->dit, wan_channels_last(&g, reference, "test.input_latent"));
@@ -183,8 +185,14 @@ static void test_full_width(void **state)
 {
     (void)state;
     enum { VALUES = 2 * 10 * 8 * 16 };
-    static const dit_config config = {.in_dim = 16, .latent_channels = 16, .dim = 1536, .ffn_dim = 8960, .heads = 12,
-                                      .layers = 1, .eps = 1e-6f, .rope_theta = 10000};
+    static const dit_config config = {.in_dim = 16,
+                                      .latent_channels = 16,
+                                      .dim = 1536,
+                                      .ffn_dim = 8960,
+                                      .heads = 12,
+                                      .layers = 1,
+                                      .eps = 1e-6f,
+                                      .rope_theta = 10000};
     const route_layer route = {.heads = 12, .window = {3, 5, 5}, .kind = "ggggiiiiwwww"};
     parameter_set source = {.create = true, .path = "test"}, wide = {.path = "bf16"}, narrow = {.path = "q8_0"};
     dit unused;
