@@ -10,6 +10,20 @@ struct upload {
     const tensor *from;
 };
 
+/* Weights in blocks are unpacked on the way: there, bf16 is what products take. */
+static oasis_status upload_blocks(void *arg, void *to)
+{
+    const struct upload *u = arg;
+    int64_t n = oas_count(&u->from->shape);
+    uint16_t *values = oas_alloc_unset((size_t)n, sizeof *values);
+    if (!values)
+        return OASIS_E_MEMORY;
+    oas_convert(values, OAS_BF16, u->from->data, u->from->dtype, n);
+    oasis_status s = oas_cuda_upload(u->g->cuda, to, values, (size_t)n * sizeof *values);
+    oas_free(values);
+    return s;
+}
+
 static oasis_status upload_weight(void *arg, void *to)
 {
     const struct upload *u = arg;
@@ -21,6 +35,15 @@ static oasis_status stand_in_for(graph *g, const tensor *t, tensor *there)
     *there = *t;
     there->place = OAS_DEVICE;
     there->data = NULL;
+    if (t->dtype == OAS_Q8_0) {
+        const pack_key key = {"unpacked"};
+        struct upload u = {g, t};
+        there->dtype = OAS_BF16;
+        if (t->packed)
+            return oas_cuda_form(g, t, &key, oas_bytes(there), upload_blocks, &u, &there->data);
+        there->data = oas_scratch(g, oas_bytes(there));
+        return g->planning || g->status < 0 ? g->status : upload_blocks(&u, there->data);
+    }
     if (t->packed && !t->needs_grad) {
         const pack_key key = {"as it is"};
         return oas_cuda_form(g, t, &key, oas_bytes(t), upload_weight, &(struct upload){g, t}, &there->data);

@@ -8,7 +8,6 @@
 #include "format/safetensors.h"
 #include "train/train.h"
 
-#include <math.h>
 #include <string.h>
 
 struct teacher {
@@ -93,39 +92,24 @@ tensor *oas_teacher_latents(graph *g, const teacher *t, tensor *truth)
 {
     if (!truth)
         return NULL;
-    const int64_t *s = truth->shape.size;
-    int64_t latents = (s[1] + OAS_LATENT_FRAMES - 1) / OAS_LATENT_FRAMES;
-    tensor *target = oas_tensor(
-        g, OAS_F32, OAS_SHAPE5(s[0], latents, s[2] / OAS_LATENT_PIXELS, s[3] / OAS_LATENT_PIXELS, OAS_WAN_LATENT));
-    size_t mark = g->memory.used;
+    size_t mark = oas_graph_mark(g);
     bool recording = g->recording;
     g->recording = false;
-    const tensor *z = oas_wan_encode(g, t->encoder, NULL, truth);
+    tensor *z = oas_graph_sink(g, oas_wan_encode(g, t->encoder, NULL, truth), mark);
     g->recording = recording;
-    if (!z || !target)
-        return NULL;
-    if (!g->planning)
-        memcpy(target->data, z->data, oas_bytes(target));
-    oas_arena_release(&g->memory, mark);
-    return target;
+    return z;
 }
 
 tensor *oas_teacher_target(graph *g, const teacher *t, tensor *z, tensor *truth, float share)
 {
     if (!z || !truth || !t->decoder.net || share <= 0)
         return truth;
-    tensor *target = oas_tensor(g, OAS_F32, truth->shape);
-    size_t mark = g->memory.used;
+    size_t mark = oas_graph_mark(g);
     bool recording = g->recording;
     g->recording = false;
-    const tensor *y = t->decoder.kind->decode(g, t->decoder.net, NULL, z, NULL);
+    tensor *difference = oas_axpy(g, t->decoder.kind->decode(g, t->decoder.net, NULL, z, NULL), -1, truth);
+    tensor *target = oas_graph_sink(g, oas_axpy(g, truth, share, difference), mark); /* truth's storage, then its own */
     g->recording = recording;
-    if (!y || !target)
-        return NULL;
-    const float *from = truth->data;
-    for (int64_t i = 0, n = oas_count(&target->shape); i < n && !g->planning; i++)
-        ((float *)target->data)[i] = from[i] + share * (fminf(fmaxf(((const float *)y->data)[i], -1), 1) - from[i]);
-    oas_arena_release(&g->memory, mark);
     return target;
 }
 

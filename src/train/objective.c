@@ -139,7 +139,7 @@ static void decoder_alone(graph *g, objective *o, const pass *p, loss_terms *t)
     int skip = frames_before(o), frames = o->options->frames;
     tensor *truth = gather(g, o, p, false, skip, frames), *low = gather(g, o, p, true, skip, frames);
     if (low && !g->planning)
-        soften(o, p, low, truth);
+        soften(g, o, p, low, skip);
     tensor *z = oas_teacher_latents(g, o->teacher, truth);
     tensor *target = oas_teacher_target(g, o->teacher, z, truth, (float)o->options->teacher_share);
     if (!z || !low || !target)

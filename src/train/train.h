@@ -185,7 +185,7 @@ size_t oas_teacher_bytes(const teacher *teacher, oas_dtype compute);
 /* Normalised latents of a shot [B,T,H,W,3], through which no gradient flows: only they stay in the arena. */
 tensor *oas_teacher_latents(graph *g, const teacher *teacher, tensor *truth);
 
-/* truth + share (the teacher's pictures of z - truth); truth itself when the share is 0. */
+/* truth + share (the teacher's pictures of z - truth), after which truth is not itself any more; truth when the share is 0. */
 tensor *oas_teacher_target(graph *g, const teacher *teacher, tensor *z, tensor *truth, float share);
 
 /* ---- objective.c -------------------------------------------------------------------------------------------------- */
