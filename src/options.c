@@ -17,6 +17,8 @@
 _Static_assert(sizeof(oasis_dtype_choice) == sizeof(int), "a CHOICE is stored as an int");
 _Static_assert(sizeof(oasis_color_fix) == sizeof(int), "a CHOICE is stored as an int");
 
+static const char any_device[] = "auto"; /* the default is this very text */
+
 static const oasis_option upscale_rows[] = {
     {"scale", 's', NULL, OASIS_OPTION_NUMBER, FIELD(scale), 1, 8, NULL, "X", "4",
      "enlarge width and height X times, fractions too", "Size"},
@@ -32,7 +34,7 @@ static const oasis_option upscale_rows[] = {
      "forget the past where the picture changes at once", "Picture"},
     {"dtype", 0, NULL, OASIS_OPTION_CHOICE, FIELD(dtype), 0, 0, "auto|fp32|bf16", "TYPE", "auto",
      "number format of the network; auto = bf16 where the processor computes it", "Computing"},
-    {"device", 0, NULL, OASIS_OPTION_TEXT, FIELD(device), 0, 0, NULL, "DEVICE", "auto",
+    {"device", 0, NULL, OASIS_OPTION_TEXT, FIELD(device), 0, 0, NULL, "DEVICE", any_device,
      "what computes: cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one", "Computing"},
     {"threads", 'j', NULL, OASIS_OPTION_INT, FIELD(threads), 0, 1024, NULL, "N", "0",
      "threads that compute; 0 = as many as there are processors; the result does not depend on it", "Computing"},
@@ -54,6 +56,7 @@ void oasis_options_init(oasis_options *options)
         .color_fix = OASIS_COLOR_FIX_NONE,
         .dtype = OASIS_DTYPE_AUTO,
         .scene_cuts = true,
+        .device = any_device,
     };
 }
 

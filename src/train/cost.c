@@ -22,13 +22,16 @@ void oas_cost_add_work(oasis_train_cost *c, const graph *g, double times)
     }
 }
 
-void oas_cost_add_weights(oasis_train_cost *c, const parameter_set *set, const weights *w)
+void oas_cost_add_weights(oasis_train_cost *c, const parameter_set *set, const weights *w, oas_dtype compute)
 {
     const int64_t block = w->count * (int64_t)sizeof(float);
     for (int i = 0; i < set->count; i++) {
         const tensor *t = &set->items[i]->tensor;
-        c->parameters += oas_count(&t->shape);
-        c->weight_bytes += t->needs_grad ? 0 : (int64_t)oas_bytes(t); /* the others lie in the block of masters alone */
+        const int64_t n = oas_count(&t->shape);
+        c->parameters += n;
+        /* Those trained lie in the block of masters alone; matrices that stay are also kept as products read them. */
+        if (!t->needs_grad)
+            c->weight_bytes += (int64_t)oas_bytes(t) + (t->shape.rank > 1 ? n * (int64_t)oas_dtype_size(compute) : 0);
     }
     c->weight_bytes += block;
     c->trained += w->trained;

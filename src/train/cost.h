@@ -8,7 +8,7 @@
 void oas_cost_add_work(oasis_train_cost *cost, const graph *g, double times);
 
 /* Weights with gradients, moments and average, and what an update of them moves. */
-void oas_cost_add_weights(oasis_train_cost *cost, const parameter_set *set, const weights *w);
+void oas_cost_add_weights(oasis_train_cost *cost, const parameter_set *set, const weights *w, oas_dtype compute);
 
 /* A pass of `pass_bytes` and the clips; then the total is known. */
 void oas_cost_add_buffers(oasis_train_cost *cost, const oasis_train_options *o, size_t pass_bytes, int shown_clips);

@@ -128,9 +128,9 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         if (g.status < 0)
             return oas_fail(message, g.status, "%s", g.message.text);
     }
-    oas_cost_add_weights(&t->cost, &t->objective.model->parameters, &t->weights);
+    oas_cost_add_weights(&t->cost, &t->objective.model->parameters, &t->weights, t->graph.compute);
     if (t->objective.adversary)
-        oas_cost_add_weights(&t->cost, &t->adversary.parameters, &t->adversary.weights);
+        oas_cost_add_weights(&t->cost, &t->adversary.parameters, &t->adversary.weights, t->graph.compute);
     t->cost.weight_bytes += (int64_t)oas_teacher_bytes(t->objective.teacher, t->graph.compute);
     oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS);
     if (!t->objective.shapes_only && !oas_graph_open(&t->graph, most))

@@ -107,10 +107,13 @@ static void test_resume_and_use(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(oasis_trainer_step(t, NULL), OASIS_OK);
     assert_int_equal(oasis_trainer_save(t), OASIS_OK);
-    char plan[1024];
-    oasis_trainer_plan(t, plan, sizeof plan);
-    assert_non_null(strstr(plan, "memory of the teacher"));
+    oasis_train_cost plan, real;
+    oasis_message none = {""};
+    oasis_trainer_cost(t, &real);
     oasis_trainer_close(&t);
+    assert_int_equal(oasis_train_cost_of(&o, &plan, &none), OASIS_OK);
+    assert_int_equal(plan.total_bytes, real.total_bytes);
+    assert_true(real.weight_bytes > real.average_bytes); /* the teacher's as well */
     run(&o, &honest, NULL);
     char a[256], b[256];
     snprintf(a, sizeof a, "%s", in_folder("at-once/decoder.safetensors"));
