@@ -1,8 +1,10 @@
 /* Frames. */
 #include "base/memory.h"
-#include "base/status.h"
+#include "upscale.h"
 
-oasis_status oasis_frame_new(oasis_frame *frame, int width, int height, bool alpha)
+#include <string.h>
+
+oasis_status oas_frame_new_unset(oasis_frame *frame, int width, int height, bool alpha)
 {
     enum { MOST_SIDE = 32768 };
     *frame = (oasis_frame){0};
@@ -11,13 +13,24 @@ oasis_status oasis_frame_new(oasis_frame *frame, int width, int height, bool alp
     size_t pixels = (size_t)width * (size_t)height;
     frame->width = width;
     frame->height = height;
-    frame->rgb = oas_alloc(pixels, 3 * sizeof(float));
-    frame->alpha = alpha ? oas_alloc(pixels, sizeof(float)) : NULL;
+    frame->rgb = oas_alloc_unset(pixels, 3 * sizeof(float));
+    frame->alpha = alpha ? oas_alloc_unset(pixels, sizeof(float)) : NULL;
     if (!frame->rgb || (alpha && !frame->alpha)) {
         oasis_frame_free(frame);
         return OASIS_E_MEMORY;
     }
     return OASIS_OK;
+}
+
+oasis_status oasis_frame_new(oasis_frame *frame, int width, int height, bool alpha)
+{
+    oasis_status s = oas_frame_new_unset(frame, width, height, alpha);
+    size_t pixels = (size_t)frame->width * (size_t)frame->height;
+    if (frame->rgb)
+        memset(frame->rgb, 0, pixels * 3 * sizeof(float));
+    if (frame->alpha)
+        memset(frame->alpha, 0, pixels * sizeof(float));
+    return s;
 }
 
 void oasis_frame_free(oasis_frame *frame)

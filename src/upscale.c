@@ -241,24 +241,6 @@ static int64_t unprojected(const oasis_upscaler *u, bool *shot_ends)
 
 /* ---- project ------------------------------------------------------------------------------------------------------------ */
 
-/* Uploads a frame as it came and enlarges it there. */
-static void enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to)
-{
-    const upscale_sizes *s = &u->sizes;
-    graph *g = &u->graph;
-    size_t mark = oas_graph_mark(g);
-    tensor *small = oas_tensor(g, OAS_F32, OAS_SHAPE3(s->in_height, s->in_width, 3));
-    const cuda_resize how = {s->in_width, s->in_height, s->out_width, s->out_height, s->padded_width, s->padded_height,
-                             u->resize_spec.a, 2.f, -1.f};
-    if (!small || oas_graph_upload(g, small, from) < 0)
-        return;
-    oasis_status status = g->cuda->tables.passes->resize(g->cuda, (cuda_array){to, OAS_F32}, (cuda_array){small->data, OAS_F32},
-                                                         1, &how);
-    if (status < 0)
-        oas_graph_fail(g, status, "enlarging a frame on the GPU failed");
-    oas_graph_release(g, mark); /* the stream reads it before anything else is put there */
-}
-
 /*
  * Upscales `frames` frames of the queue from index `first` on; past `last` the last one is repeated.
  * Returns [1, frames, padded_height, padded_width, 3] in [-1, 1].
@@ -275,7 +257,7 @@ static tensor *enlarged(oasis_upscaler *u, int64_t first, int64_t frames, int64_
     for (int64_t i = 0; pixels && i < frames; i++) {
         const float *from = queued(u, first + i < last ? first + i : last)->frame.rgb;
         if (there) {
-            enlarge_on_gpu(u, from, (float *)pixels->data + (size_t)i * each);
+            oas_enlarge_on_gpu(g, s, u->resize_spec.a, from, (float *)pixels->data + (size_t)i * each);
         } else if (!g->cuda) {
             oas_resize(u->resizer, u->device->pool, from, (float *)pixels->data + (size_t)i * each, 2.f, -1.f);
         } else if (host) {
@@ -569,32 +551,6 @@ static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixel
     return graph_status(u, g);
 }
 
-/* [padded] in [-1,1], where the graph computes, to the frame's size in [0,1] on the host. */
-static void crop(oasis_upscaler *u, const float *from, float *to)
-{
-    const upscale_sizes *s = &u->sizes;
-    graph *g = &u->graph;
-    if (g->cuda) {
-        size_t mark = oas_graph_mark(g);
-        tensor *out = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->out_height, s->out_width, 3));
-        if (!out)
-            return;
-        oasis_status status = g->cuda->tables.passes->finish(
-            g->cuda, (cuda_array){out->data, OAS_F32}, (cuda_array){(void *)(uintptr_t)from, OAS_F32}, 1, s->padded_height,
-            s->padded_width, s->out_height, s->out_width);
-        if (status < 0)
-            oas_graph_fail(g, status, "finishing a frame on the GPU failed");
-        oas_graph_download(g, to, out);
-        oas_graph_release(g, mark);
-        return;
-    }
-    for (int y = 0; y < s->out_height; y++) {
-        const float *row = from + (size_t)y * (size_t)s->padded_width * 3;
-        for (int i = 0; i < s->out_width * 3; i++)
-            *to++ = 0.5f * row[i] + 0.5f;
-    }
-}
-
 static oasis_status enlarge_alpha(oasis_upscaler *u, const oasis_frame *source, oasis_frame *out)
 {
     if (!u->alpha_resizer) {
@@ -615,17 +571,17 @@ static oasis_status finish(oasis_upscaler *u, const oasis_frame *source, const f
     const upscale_sizes *s = &u->sizes;
     oasis_frame *out = &u->ready[u->ready_count];
     double start = oas_now();
-    if (oasis_frame_new(out, s->out_width, s->out_height, source->alpha != NULL) < 0)
+    if (oas_frame_new_unset(out, s->out_width, s->out_height, source->alpha != NULL) < 0)
         return oas_fail_memory(&u->message, (size_t)s->out_width * (size_t)s->out_height * 12, "a finished frame");
     u->ready_count++;
     out->pts = source->pts;
     out->duration = source->duration;
     out->opaque = source->opaque;
-    crop(u, decoded, out->rgb);
+    oas_crop_frame(&u->graph, s, decoded, out->rgb);
     OAS_TRY(graph_status(u, &u->graph));
     if (u->before) {
         float *before = u->before;
-        crop(u, enlarged_input, before);
+        oas_crop_frame(&u->graph, s, enlarged_input, before);
         OAS_TRY(graph_status(u, &u->graph));
         if (u->options.color_fix != OASIS_COLOR_FIX_NONE)
             oas_color_fix(u->options.color_fix, u->device->pool, s->out_width, s->out_height, out->rgb, before,

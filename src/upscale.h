@@ -40,6 +40,17 @@ typedef struct upscale_work {
     double passes;                 /* bytes moved by everything else */
 } upscale_work;
 
+/* ---- pictures (upscale_picture.c); a failure is the graph's ---------------------------------------------------------- */
+
+/* A frame [in_height,in_width,3] on the host to [padded] in [-1,1] on the GPU, bicubic with coefficient `a`. */
+void oas_enlarge_on_gpu(graph *g, const upscale_sizes *sizes, double a, const float *from, float *to);
+
+/* [padded] in [-1,1], where the graph computes, to the frame's size in [0,1] on the host. */
+void oas_crop_frame(graph *g, const upscale_sizes *sizes, const float *from, float *to);
+
+/* oasis_frame_new without clearing: for frames that are written in whole. */
+oasis_status oas_frame_new_unset(oasis_frame *frame, int width, int height, bool alpha);
+
 size_t oas_upscale_total(const upscale_memory *m);
 
 /*
