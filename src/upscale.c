@@ -19,9 +19,6 @@
  */
 #include "upscale.h"
 
-#include "cpu/peak.h"
-#include "cuda/passes.h"
-
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -37,8 +34,8 @@ struct oasis_upscaler {
     upscale_sizes sizes;
     upscale_memory planned;
     upscale_work work; /* per output frame */
+    upscale_rates rates;
     int64_t memory_limit; /* at opening */
-    double peak;       /* FLOP/s measured by oasis_upscaler_calibrate, or 0 */
     device *device;
     graph graph, exact; /* exact: fp32, for windows that were not finite; without an arena until then */
     oas_resizer *resizer, *alpha_resizer;
@@ -137,6 +134,7 @@ static oasis_status open_upscaler(oasis_upscaler *u, int width, int height, oasi
     u->options.device = u->device_name.text;
     int64_t limit = oas_device_limit(u->device, &u->options);
     OAS_TRY(oas_upscale_plan(&u->sizes, &u->planned, &u->work, u->model, u->device, &u->options, width, height, message));
+    oas_nominal_rates(u->device, u->sizes.compute, &u->rates);
     u->memory_limit = limit;
     u->graph = oas_device_graph(u->device, u->sizes.compute);
     u->graph.cancel = &u->cancelled;
@@ -708,10 +706,38 @@ void oasis_upscaler_cancel(oasis_upscaler *u)
     atomic_store(&u->cancelled, true);
 }
 
+/* Bytes a second of upscaling twice and finishing, as upscale_work counts them. */
+static void measure_pictures(oasis_upscaler *u)
+{
+    const upscale_sizes *s = &u->sizes;
+    enum { RUNS = 3 };
+    size_t source = (size_t)s->in_width * (size_t)s->in_height * 3;
+    float *from = oas_alloc(source, sizeof(float));
+    oas_graph_reset(&u->graph);
+    tensor *pixels = oas_tensor(&u->graph, OAS_F32, OAS_SHAPE5(1, 1, s->padded_height, s->padded_width, 3));
+    tensor *frame = oas_tensor(&u->graph, OAS_F32, OAS_SHAPE5(1, 1, s->out_height, s->out_width, 3));
+    double best = 0;
+    for (int i = 0; from && frame && i < RUNS; i++) {
+        double start = oas_now();
+        oas_resize(u->resizer, u->device->pool, from, (float *)pixels->data, 2.f, -1.f);
+        double resized = oas_now();
+        oas_crop_frame(&u->graph, s, pixels->data, frame->data);
+        double seconds = 2 * (resized - start) + oas_now() - resized;
+        if (best <= 0 || seconds < best)
+            best = seconds;
+    }
+    if (best > 0)
+        u->rates.picture_bytes = u->work.picture_bytes / best;
+    oas_free(from);
+    oas_graph_reset(&u->graph);
+}
+
 void oasis_upscaler_calibrate(oasis_upscaler *u)
 {
-    if (!u->device->cuda)
-        u->peak = oas_peak(u->device->level, u->sizes.compute, u->device->pool);
+    if (u->device->cuda)
+        return; /* its nominal rates stay */
+    measure_pictures(u);
+    oas_measure_rates(&u->sizes, &u->work, u->model, u->device, &u->graph.memory, &u->rates);
 }
 
 /* ---- what it says about itself -------------------------------------------------------------------------------------------- */
@@ -734,9 +760,11 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .peak_bytes = (int64_t)oas_upscale_total(&u->planned) + u->options.memory_reserved,
                          .reserved_bytes = u->options.memory_reserved,
                          .limit_bytes = u->memory_limit,
-                         .flops_per_frame = u->work.dense + u->work.conv + u->work.attention};
+                         .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates)};
     plan->device = u->device_name.text;
-    plan->seconds_per_frame = oas_estimate_seconds(s, &u->work, u->device, u->peak);
+    const stage_work *parts[] = {&u->work.project, &u->work.restore, &u->work.decode};
+    for (int i = 0; i < 3; i++)
+        plan->flops_per_frame += parts[i]->dense + parts[i]->conv + parts[i]->attention;
 }
 
 static void add_stage(oasis_statistics *s, const char *name, double seconds, double flops)

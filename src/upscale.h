@@ -34,11 +34,25 @@ typedef struct upscale_memory {
     size_t weights; /* prepared */
 } upscale_memory;
 
+/* Work of the stages of a network: FLOPs, and bytes moved by everything else. */
+typedef struct stage_work {
+    double dense, conv, attention, passes;
+} stage_work;
+
 /* What an output frame costs, the overlap of windows included. */
 typedef struct upscale_work {
-    double dense, conv, attention; /* FLOPs */
-    double passes;                 /* bytes moved by everything else */
+    stage_work project, restore, decode;
+    double picture_bytes; /* upscaling twice, and the finished frame */
 } upscale_work;
+
+/* What this machine does in a second, by network, since the same stage has other sizes in each. */
+typedef struct upscale_rates {
+    stage_work project, restore, decode;
+    double picture_bytes;
+} upscale_rates;
+
+/* Adds what a graph counted, `times` over, and forgets it. */
+void oas_take_work(graph *g, stage_work *work, double times);
 
 /* ---- pictures (upscale_picture.c); a failure is the graph's ---------------------------------------------------------- */
 
@@ -66,11 +80,21 @@ oasis_status oas_upscale_plan(upscale_sizes *sizes, upscale_memory *memory, upsc
 oasis_status oas_upscale_measure(const upscale_sizes *sizes, upscale_memory *memory, upscale_work *work,
                                  const oasis_model *model, device *d, oasis_message *message);
 
+/* ---- time (upscale_time.c) ------------------------------------------------------------------------------------------ */
+
+/* The figures of the level on a machine like those of doc/speed.md. */
+void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates);
+
 /*
- * Seconds per output frame, estimated for a machine whose threads together do `peak` FLOP/s in the compute type; peak 0:
- * the nominal figure of the level and of each thread.
+ * Measures the networks' rates with a few of their ops or smaller pictures, twice, the first time for what is made only
+ * once; some tenths of a second, or as long as the longest op.  Uses the arena from its beginning.  What cannot be
+ * measured is left as it was.
  */
-double oas_estimate_seconds(const upscale_sizes *sizes, const upscale_work *work, const device *d, double peak);
+void oas_measure_rates(const upscale_sizes *sizes, const upscale_work *work, const oasis_model *model, device *d,
+                       const arena *memory, upscale_rates *rates);
+
+/* Seconds per output frame. */
+double oas_estimate_seconds(const upscale_work *work, const upscale_rates *rates);
 
 /* Bytes that the machine or the cgroup has free. */
 int64_t oas_free_memory(void);
@@ -83,8 +107,8 @@ int64_t oas_device_limit(const device *d, const oasis_options *options);
 
 /* The part of the latent grid that tile i covers, with the halo on each side where the grid goes on. */
 typedef struct tile_area {
-    int row, column, rows, columns;     /* of the result, latents */
-    int from_row, from_column;          /* with halo */
+    int row, column, rows, columns; /* of the result, latents */
+    int from_row, from_column;      /* with halo */
     int with_rows, with_columns;
 } tile_area;
 tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile);

@@ -178,8 +178,7 @@ tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile)
     return a;
 }
 
-/* Adds what a graph counted, `times` over, and forgets it. */
-static void take_work(graph *g, upscale_work *work, double times)
+void oas_take_work(graph *g, stage_work *work, double times)
 {
     for (int i = 0; i < OAS_MAX_STAGES && g->stages[i].name; i++) {
         const stage_time *s = &g->stages[i];
@@ -196,7 +195,7 @@ static void take_work(graph *g, upscale_work *work, double times)
 }
 
 /* Ends one step of the plan: keeps the largest arena, adds its work `times` over.  False when it failed. */
-static bool plan_step(graph *g, upscale_memory *m, upscale_work *work, double times, const tensor *result)
+static bool plan_step(graph *g, upscale_memory *m, stage_work *work, double times, const tensor *result)
 {
     if (!result || g->status < 0)
         return false;
@@ -204,7 +203,7 @@ static bool plan_step(graph *g, upscale_memory *m, upscale_work *work, double ti
     if (m->step > m->arena)
         m->arena = m->step;
     g->memory.peak = 0;
-    take_work(g, work, times);
+    oas_take_work(g, work, times);
     oas_graph_reset(g);
     return true;
 }
@@ -221,7 +220,7 @@ static tensor *latent_of(graph *g, const upscale_sizes *s, const oasis_model *mo
 }
 
 /* What lies in the arena behind the decoder's: the upscaled frame, for colour and strength. */
-static bool plan_decoded(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, decoder_state *state,
+static bool plan_decoded(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, decoder_state *state,
                          tensor *result)
 {
     pixels_of(g, 1, s->out_height, s->out_width);
@@ -230,7 +229,7 @@ static bool plan_decoded(graph *g, const upscale_sizes *s, upscale_memory *m, up
     return plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, result);
 }
 
-static bool plan_whole(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model)
+static bool plan_whole(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, const oasis_model *model)
 {
     decoder_state state = {.started = true};
     tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
@@ -238,7 +237,7 @@ static bool plan_whole(graph *g, const upscale_sizes *s, upscale_memory *m, upsc
 }
 
 /* What every tile is cut from, and the result that they fill, come first in the arena. */
-static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model,
+static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, const oasis_model *model,
                       int tile, const tensor *whole)
 {
     tile_area a = oas_upscale_tile(s, model->decoder.kind->halo, tile);
@@ -252,7 +251,7 @@ static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, upsca
     return plan_decoded(g, s, m, work, &state, piece ? oas_decode_tile(g, model, &state, piece, part) : NULL);
 }
 
-static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work, const oasis_model *model)
+static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, const oasis_model *model)
 {
     decoder_state state = {0};
     pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
@@ -282,16 +281,16 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
                           const oasis_model *model)
 {
     tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
-    bool ok = plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, oas_project(g, model, pixels, false));
+    bool ok = plan_step(g, m, &work->project, 1. / OAS_LATENT_FRAMES, oas_project(g, model, pixels, false));
     tensor *window = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window,
                                                        model->file.config.in_dim));
     double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
-    ok = ok && plan_step(g, m, work, windows / OAS_LATENT_FRAMES, plan_blend(g, oas_restore(g, model, window)));
+    ok = ok && plan_step(g, m, &work->restore, windows / OAS_LATENT_FRAMES, plan_blend(g, oas_restore(g, model, window)));
     m->restore = m->step;
-    ok = ok && plan_step(g, m, work, 0, plan_in_time(g, latent_of(g, s, model)));
-    ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, work, model);
+    ok = ok && plan_step(g, m, &work->restore, 0, plan_in_time(g, latent_of(g, s, model)));
+    ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, &work->decode, model);
     /* Upscaling twice, and the finished frame. */
-    work->passes += 3. * (double)s->padded_width * s->padded_height * 3 * sizeof(float);
+    work->picture_bytes += 3. * (double)s->padded_width * s->padded_height * 3 * sizeof(float);
     return ok;
 }
 
@@ -381,26 +380,4 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
                     "smaller output",
                     s->out_width, s->out_height, (double)((int64_t)oas_upscale_total(m) + o->memory_reserved) / 1048576.,
                     s->tile_rows * s->tile_columns, (double)limit / 1048576.);
-}
-
-double oas_estimate_seconds(const upscale_sizes *s, const upscale_work *work, const device *d, double peak)
-{
-    /* FLOP/s of a core at its peak on the reference machine (doc/speed.md), and what the stages reach of it. */
-    static const double nominal[OAS_LEVELS] = {[OAS_LEVEL_C] = 2e9,
-                                               [OAS_LEVEL_AVX2] = 130e9,
-                                               [OAS_LEVEL_AVX512] = 260e9,
-                                               [OAS_LEVEL_AVX512BF16] = 520e9};
-    const double of_dense = 0.72, of_conv = 0.80, of_attention = 0.50, bytes_per_flop = 0.025;
-    /* A multiprocessor of an H100, of which products reach about as much as on the CPU. */
-    const double of_gpu[OAS_DTYPES] = {[OAS_F32] = 0.4e12, [OAS_BF16] = 5e12};
-    if (peak <= 0 && d->cuda)
-        peak = of_gpu[s->compute] * d->cuda->processors;
-    oas_cpu_level level = d->level;
-    if (s->compute == OAS_F32 && level == OAS_LEVEL_AVX512BF16)
-        level = OAS_LEVEL_AVX512;
-    if (peak <= 0)
-        peak = nominal[level] * oas_pool_workers(d->pool);
-    return (work->dense / of_dense + work->conv / of_conv + work->attention / of_attention +
-            work->passes / bytes_per_flop) /
-           peak;
 }

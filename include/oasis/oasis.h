@@ -256,7 +256,7 @@ typedef struct oasis_plan {
     const char *device;                         /* "cpu" or "cuda:N"; valid while the upscaler is open */
 } oasis_plan;
 
-/* Measures this machine for about a quarter of a second, so that the plan's time is its own. */
+/* Runs some of the model on this machine, for a second or two, so that the plan's time is its own. */
 OASIS_API void oasis_upscaler_calibrate(oasis_upscaler *upscaler);
 
 OASIS_API void oasis_upscaler_plan(const oasis_upscaler *upscaler, oasis_plan *plan);

@@ -1,0 +1,195 @@
+/*
+ * How long a frame will take: the planned work of each network, divided by what the machine does of it in a second.
+ *
+ *     project   a group of frames, whole
+ *     restore   a window, or the part of it that one layer computes in LAYER_SECONDS; as many ops as fit into OPS_SECONDS
+ *     decode    a latent's frames, or as much of their area as takes about DECODE_SECONDS
+ *
+ * Each runs twice; the first run makes oneDNN's jobs, packs weights and touches memory.  Nothing but the printed time
+ * depends on what is measured.
+ */
+#include "cuda/cuda.h"
+#include "upscale.h"
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+static const double LAYER_SECONDS = 0.3, DECODE_SECONDS = 0.3, OPS_SECONDS = 0.5;
+
+void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates)
+{
+    /* Of a core: dense, convolution, attention, and bytes of passes. */
+    static const stage_work nominal[OAS_LEVELS] = {[OAS_LEVEL_C] = {2e9, 2e9, 2e9, 1e9},
+                                                   [OAS_LEVEL_AVX2] = {95e9, 95e9, 65e9, 6e9},
+                                                   [OAS_LEVEL_AVX512] = {190e9, 190e9, 130e9, 10e9},
+                                                   [OAS_LEVEL_AVX512BF16] = {370e9, 370e9, 260e9, 12e9},
+                                                   [OAS_LEVEL_AMX] = {1000e9, 450e9, 600e9, 12e9}};
+    /* A multiprocessor of an H100 in products; the others as parts of that. */
+    static const double of_gpu[OAS_DTYPES] = {[OAS_F32] = 0.4e12, [OAS_BF16] = 5e12};
+    if (d->cuda) {
+        double peak = of_gpu[compute] * d->cuda->processors;
+        stage_work all = {.dense = 0.72 * peak, .conv = 0.80 * peak, .attention = 0.50 * peak, .passes = 0.025 * peak};
+        *rates = (upscale_rates){all, all, all, all.passes};
+        return;
+    }
+    oas_cpu_level level = d->level;
+    if (compute == OAS_F32 && level > OAS_LEVEL_AVX512)
+        level = OAS_LEVEL_AVX512;
+    double cores = oas_pool_workers(d->pool);
+    stage_work all = nominal[level];
+    all.dense *= cores;
+    all.conv *= cores;
+    all.attention *= cores;
+    all.passes *= cores;
+    *rates = (upscale_rates){all, all, all, all.passes};
+}
+
+/* ---- running a network for a while ------------------------------------------------------------------------------------- */
+
+typedef struct probe {
+    graph g;
+    const upscale_sizes *sizes;
+    const oasis_model *model;
+    decoder_state state;
+    int64_t latents, rows, columns; /* of the window or picture at hand */
+    int ops, most_ops;              /* run so far; after which to stop */
+    double deadline;
+    atomic_bool stop;
+} probe;
+
+typedef tensor *probe_call(probe *p);
+
+static void count_op(void *user, const node *n)
+{
+    (void)n;
+    probe *p = user;
+    if (++p->ops >= p->most_ops || oas_now() > p->deadline)
+        atomic_store(&p->stop, true);
+}
+
+/* Values that differ, as those of pictures do: on equal ones some processors are faster. */
+static tensor *some_values(graph *g, shape s)
+{
+    tensor *t = oas_tensor(g, OAS_F32, s);
+    for (int64_t i = 0, n = t ? oas_count(&s) : 0; i < n; i++)
+        ((float *)t->data)[i] = (float)((uint64_t)i * 2654435761u >> 7 & 1023) / 512.f - 1.f;
+    return t;
+}
+
+static tensor *some_pixels(probe *p, int64_t frames)
+{
+    return some_values(&p->g, OAS_SHAPE5(1, frames, p->rows * OAS_LATENT_PIXELS, p->columns * OAS_LATENT_PIXELS, 3));
+}
+
+static tensor *call_project(probe *p)
+{
+    return oas_project(&p->g, p->model, some_pixels(p, OAS_LATENT_FRAMES), false);
+}
+
+static tensor *call_restore(probe *p)
+{
+    int64_t channels = p->model->file.config.in_dim;
+    return oas_restore(&p->g, p->model, some_values(&p->g, OAS_SHAPE5(1, p->latents, p->rows, p->columns, channels)));
+}
+
+static tensor *call_decode(probe *p)
+{
+    int64_t channels = p->model->file.config.latent_channels, frames = p->state.started ? OAS_LATENT_FRAMES : 1;
+    return oas_decode(&p->g, p->model, &p->state, some_values(&p->g, OAS_SHAPE5(1, 1, p->rows, p->columns, channels)),
+                      some_pixels(p, frames));
+}
+
+/* Runs the first ops of a network; returns their seconds, or 0 after a failure. */
+static double run(probe *p, probe_call *call)
+{
+    graph *g = &p->g;
+    oas_graph_reset(g);
+    memset(g->stages, 0, sizeof g->stages);
+    atomic_store(&p->stop, false);
+    p->ops = 0;
+    tensor *values = some_values(g, OAS_SHAPE1(1));
+    double start = oas_now();
+    bool ok = values && (call(p) || g->status == OASIS_E_CANCELLED) && p->ops > 0;
+    return ok ? oas_now() - start : 0;
+}
+
+/* One rate: what was done over the seconds it took, slower by what went by between the ops. */
+static void set_rate(double *rate, double done, double seconds)
+{
+    if (done > 0 && seconds > 0)
+        *rate = done / seconds;
+}
+
+static void measure(probe *p, probe_call *call, stage_work *rates)
+{
+    p->most_ops = INT_MAX;
+    p->deadline = oas_now() + OPS_SECONDS;
+    if (run(p, call) <= 0)
+        return;
+    p->most_ops = p->ops;
+    p->deadline = INFINITY;
+    if (run(p, call) <= 0)
+        return;
+    for (int i = 0; i < OAS_MAX_STAGES && p->g.stages[i].name; i++) {
+        const stage_time *s = &p->g.stages[i];
+        if (strcmp(s->name, "dense") == 0)
+            set_rate(&rates->dense, s->flops, s->seconds);
+        else if (strcmp(s->name, "conv") == 0)
+            set_rate(&rates->conv, s->flops, s->seconds);
+        else if (strcmp(s->name, "attention") == 0)
+            set_rate(&rates->attention, s->flops, s->seconds);
+        else
+            set_rate(&rates->passes, s->bytes, s->seconds);
+    }
+}
+
+static double seconds_of(const stage_work *w, const stage_work *rate)
+{
+    return w->dense / rate->dense + w->conv / rate->conv + w->attention / rate->attention + w->passes / rate->passes;
+}
+
+/* A side, times sqrt(part) where the part is below 1, even, and at least `least` where there is as much. */
+static int64_t shortened(int side, double part, int least)
+{
+    int64_t wanted = part < 1 ? (int64_t)(side * sqrt(part)) / 2 * 2 : side;
+    wanted = wanted > least ? wanted : least;
+    return wanted < side ? wanted : side;
+}
+
+void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const oasis_model *model, device *d,
+                       const arena *memory, upscale_rates *rates)
+{
+    enum { LEAST_SIDE = 16 }; /* latents */
+    probe p = {.sizes = s, .model = model, .rows = s->grid_height, .columns = s->grid_width};
+    p.g = (graph){.memory = *memory,
+                  .device = d,
+                  .backend = d->level == OAS_LEVEL_C ? OAS_REF : OAS_CPU,
+                  .compute = s->compute,
+                  .watch = count_op,
+                  .watch_user = &p,
+                  .cancel = &p.stop};
+    measure(&p, call_project, &rates->project);
+
+    double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
+    double layer = seconds_of(&work->restore, &rates->restore) * OAS_LATENT_FRAMES / windows / model->dit.config.layers;
+    p.latents = s->window_latents;
+    p.rows = shortened(s->rows.window, LAYER_SECONDS / layer, LEAST_SIDE);
+    p.columns = shortened(s->columns.window, LAYER_SECONDS / layer, LEAST_SIDE);
+    measure(&p, call_restore, &rates->restore);
+
+    double part = DECODE_SECONDS / (seconds_of(&work->decode, &rates->decode) * OAS_LATENT_FRAMES);
+    p.rows = shortened(s->grid_height, part / (s->tile_rows * s->tile_columns), LEAST_SIDE);
+    p.columns = shortened(s->grid_width, part / (s->tile_rows * s->tile_columns), LEAST_SIDE);
+    p.most_ops = INT_MAX;
+    p.deadline = INFINITY;
+    if (run(&p, call_decode) > 0) /* the one frame with which a shot starts */
+        measure(&p, call_decode, &rates->decode);
+    oas_state_free(&p.state);
+}
+
+double oas_estimate_seconds(const upscale_work *work, const upscale_rates *rates)
+{
+    return seconds_of(&work->project, &rates->project) + seconds_of(&work->restore, &rates->restore) +
+           seconds_of(&work->decode, &rates->decode) + work->picture_bytes / rates->picture_bytes;
+}
