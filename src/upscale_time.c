@@ -114,7 +114,7 @@ static double run(probe *p, probe_call *call)
     return ok ? oas_now() - start : 0;
 }
 
-/* One rate: what was done over the seconds it took, slower by what went by between the ops. */
+/* One rate, where anything of the kind was done. */
 static void set_rate(double *rate, double done, double seconds)
 {
     if (done > 0 && seconds > 0)

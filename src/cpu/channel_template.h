@@ -35,7 +35,7 @@ ROW_INLINE void norm_typed(char *y, const char *x, const oas_dtype dtype, const 
         vec v = v_mul(v_load_values(x + i * element, dtype, count), r);
         v = v_mul(v, v_load_values(gamma + i, OAS_F32, count));
         if (silu)
-            v = v_div(v, v_add(one, v_exp2(v_mul(v_max(v, v_set(LEAST_EXPONENT)), v_set(-LOG2_E)))));
+            v = v_over(v, v_add(one, v_exp2(v_mul(v_max(v, v_set(LEAST_EXPONENT)), v_set(-LOG2_E)))));
         v_store_values(y + i * element, dtype, v, count);
     }
 }

@@ -34,8 +34,8 @@ typedef struct oas_passes {
     /* y = x + a * b; y may be x. */
     void (*axpy)(float *y, const float *x, float a, const float *b, int64_t n);
 
-    /* y = f(x); y may be x. */
-    void (*activate)(void *y, const void *x, oas_dtype dtype, oas_pass_function f, int64_t n);
+    /* y = f(x); y may be x where the types are the same. */
+    void (*activate)(void *y, oas_dtype y_type, const void *x, oas_dtype x_type, oas_pass_function f, int64_t n);
 
     /*
      * A repeating rearrangement: y[i] = x[i / period * step + index[i % period]] (+ add[i] unless add is NULL), for

@@ -151,7 +151,7 @@ static void axpy(float *y, const float *x, float a, const float *b, int64_t n)
 PASS_INLINE vec times_logistic(vec x, vec t)
 {
     vec power = v_mul(v_max(t, v_set(-87.f)), v_set(-1.44269504f));
-    return v_div(x, v_add(v_set(1.f), v_exp2(power)));
+    return v_over(x, v_add(v_set(1.f), v_exp2(power)));
 }
 
 /* (1 + tanh(u)) / 2 is the logistic function of 2u, so tanh-GELU is x logistic(2 sqrt(2/pi) (x + 0.044715 x^3)). */
@@ -165,23 +165,37 @@ PASS_INLINE vec function_of(vec x, const oas_pass_function f)
     return times_logistic(x, v_mul(x, cubic));
 }
 
-PASS_INLINE void activate_typed(void *y, const void *x, const oas_dtype dtype, const oas_pass_function f, int64_t n)
+PASS_INLINE void activate_typed(void *y, const oas_dtype y_type, const void *x, const oas_dtype x_type,
+                                const oas_pass_function f, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LANES) {
         int count = lanes_at(i, n);
-        v_store_values(place_at(y, dtype, i), dtype, function_of(v_load_values(value_at(x, dtype, i), dtype, count), f),
-                       count);
+        vec t = function_of(v_load_values(value_at(x, x_type, i), x_type, count), f);
+        v_store_values(place_at(y, y_type, i), y_type, t, count);
     }
 }
 
-static void activate(void *y, const void *x, oas_dtype dtype, oas_pass_function f, int64_t n)
+PASS_INLINE void activate_by(void *y, oas_dtype y_type, const void *x, oas_dtype x_type, const oas_pass_function f,
+                             int64_t n)
+{
+    if (x_type == OAS_BF16 && y_type == OAS_BF16)
+        activate_typed(y, OAS_BF16, x, OAS_BF16, f, n);
+    else if (x_type == OAS_BF16)
+        activate_typed(y, OAS_F32, x, OAS_BF16, f, n);
+    else if (y_type == OAS_BF16)
+        activate_typed(y, OAS_BF16, x, OAS_F32, f, n);
+    else
+        activate_typed(y, OAS_F32, x, OAS_F32, f, n);
+}
+
+static void activate(void *y, oas_dtype y_type, const void *x, oas_dtype x_type, oas_pass_function f, int64_t n)
 {
     if (f == OAS_PASS_RELU)
-        activate_typed(y, x, dtype, OAS_PASS_RELU, n);
+        activate_by(y, y_type, x, x_type, OAS_PASS_RELU, n);
     else if (f == OAS_PASS_SILU)
-        activate_typed(y, x, dtype, OAS_PASS_SILU, n);
+        activate_by(y, y_type, x, x_type, OAS_PASS_SILU, n);
     else
-        activate_typed(y, x, dtype, OAS_PASS_GELU_TANH, n);
+        activate_by(y, y_type, x, x_type, OAS_PASS_GELU_TANH, n);
 }
 
 /* ---- rearrangement ---------------------------------------------------------------------------------------------- */

@@ -57,7 +57,8 @@ static inline vec v_mul(vec a, vec b)
     return a;
 }
 
-static inline vec v_div(vec a, vec b)
+/* a / b, for b of 1 to 2^126, within a rounding or two. */
+static inline vec v_over(vec a, vec b)
 {
     for (int i = 0; i < LANES; i++)
         a.lane[i] /= b.lane[i];

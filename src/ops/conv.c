@@ -196,6 +196,8 @@ struct conv_jobs {
     int64_t strip, strips;
     const dnnl_job *first, *middle, *last; /* by which borders they touch; first = the only one when strips = 1 */
     size_t gather_bytes;                   /* per worker; 0 when kt = 1 */
+    oas_activation act;                    /* that follows the product, OAS_LINEAR where oneDNN has done it */
+    size_t float_bytes;                    /* per worker: the strip before `act`; 0 when it may lie in the output */
     size_t scratch_each, weight_bytes;
 };
 
@@ -227,10 +229,17 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     int64_t height = x->shape.size[2], kt = oas_conv_frames(x, w);
     *j = (struct conv_jobs){.strip = strip_rows(n)};
     j->strips = (height + j->strip - 1) / j->strip;
+    int64_t strip_values = j->strip * x->shape.size[3] * w->shape.size[0];
+    oas_activation act = (oas_activation)OAS_PARAM(struct conv_param, n)->act;
+    bool ours = oas_activates_itself(act, n->in[4], strip_values);
+    if (ours)
+        j->act = act;
+    if (ours && n->out->dtype != OAS_F32)
+        j->float_bytes = ((size_t)strip_values * sizeof(float) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
     dnnl_spec spec = {.kernel = 3,
-                      .act = OAS_PARAM(struct conv_param, n)->act,
+                      .act = (int32_t)(ours ? OAS_LINEAR : act),
                       .in_type = (int32_t)x->dtype,
-                      .out_type = (int32_t)n->out->dtype,
+                      .out_type = (int32_t)(ours ? OAS_F32 : n->out->dtype),
                       .bias = n->in[2] != NULL,
                       .residual = n->in[4] != NULL,
                       .pad_top = 1,
@@ -257,7 +266,7 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     if (kt > 1)
         j->gather_bytes = (size_t)((j->strip + 2) * spec.width * spec.in) * oas_dtype_size(x->dtype);
     j->gather_bytes = (j->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-    j->scratch_each = scratch + j->gather_bytes;
+    j->scratch_each = scratch + j->gather_bytes + j->float_bytes;
     if (!w->packed || w->needs_grad)
         j->weight_bytes = (most_of(most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)),
                                    oas_dnnl_weight_bytes(j->middle)) +
@@ -339,8 +348,11 @@ static void conv_strip(struct conv_task *task, int64_t slab, int worker, void *y
     else
         input = (const char *)x->data +
                 (size_t)((frame * height + in0) * width * x->shape.size[4]) * oas_dtype_size(x->dtype);
+    void *before = j->float_bytes ? scratch + j->gather_bytes : y;
     oasis_status s = oas_dnnl_run(task->g->device->dnnl, job, worker, input, task->weights[which],
-                                  n->in[2] ? n->in[2]->data : NULL, y, scratch + j->gather_bytes);
+                                  n->in[2] ? n->in[2]->data : NULL, before, scratch + j->gather_bytes + j->float_bytes);
+    if (j->act != OAS_LINEAR)
+        oas_apply_activation(task->g, j->act, y, n->out->dtype, before, OAS_F32, (y1 - y0) * width * n->out->shape.size[4]);
     if (s < 0)
         atomic_store(&task->status, (int)s);
 }

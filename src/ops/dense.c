@@ -108,6 +108,8 @@ enum { DENSE_LEAST_ROWS = 128, DENSE_LEAST_ROWS_LARGE = 512, DENSE_MOST_ROWS = 1
 struct dense_jobs {
     int64_t slab, slabs;
     const dnnl_job *whole, *last;
+    oas_activation act;       /* that follows the product, OAS_LINEAR where oneDNN has done it */
+    size_t float_bytes;       /* per worker: the slab before `act`; 0 when it may lie in the output */
     size_t scratch_each;      /* bytes per worker */
     size_t weight_bytes;      /* of weights packed for this call alone, 0 where they are cached */
     size_t unpacked_bytes;    /* of weights in blocks, as plain values for this call alone; 0 of others */
@@ -122,15 +124,22 @@ static size_t rounded(size_t bytes)
 static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
 {
     int64_t rows = oas_rows(n->in[0]);
-    dnnl_spec spec = {.act = OAS_PARAM(struct linear_param, n)->act,
+    int64_t least = oas_count(&n->in[1]->shape) > LARGE_WEIGHT ? DENSE_LEAST_ROWS_LARGE : DENSE_LEAST_ROWS;
+    *j = (struct dense_jobs){.slab = oas_slab_rows(rows, least, DENSE_MOST_ROWS)};
+    int64_t slab_values = (j->slab < rows ? j->slab : rows) * oas_last(n->out, 0);
+    oas_activation act = (oas_activation)OAS_PARAM(struct linear_param, n)->act;
+    bool ours = oas_activates_itself(act, n->in[3], slab_values);
+    if (ours)
+        j->act = act;
+    if (ours && n->out->dtype != OAS_F32)
+        j->float_bytes = ((size_t)slab_values * sizeof(float) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    dnnl_spec spec = {.act = (int32_t)(ours ? OAS_LINEAR : act),
                       .in_type = (int32_t)n->in[0]->dtype,
-                      .out_type = (int32_t)n->out->dtype,
+                      .out_type = (int32_t)(ours ? OAS_F32 : n->out->dtype),
                       .bias = n->in[2] != NULL,
                       .residual = n->in[3] != NULL,
                       .in = oas_last(n->in[0], 0),
                       .out = oas_last(n->out, 0)};
-    int64_t least = oas_count(&n->in[1]->shape) > LARGE_WEIGHT ? DENSE_LEAST_ROWS_LARGE : DENSE_LEAST_ROWS;
-    *j = (struct dense_jobs){.slab = oas_slab_rows(rows, least, DENSE_MOST_ROWS)};
     j->slabs = (rows + j->slab - 1) / j->slab;
     spec.rows = rows - (j->slabs - 1) * j->slab;
     j->last = oas_dnnl_job(g->device->dnnl, &spec, g);
@@ -139,7 +148,7 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
     if (!j->last || !j->whole)
         return false;
     size_t a = oas_dnnl_scratch_bytes(j->whole), b = oas_dnnl_scratch_bytes(j->last);
-    j->scratch_each = ((a > b ? a : b) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    j->scratch_each = j->float_bytes + ((a > b ? a : b) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
     const tensor *w = n->in[1];
     bool blocks = w->dtype == OAS_Q8_0;
     if (blocks)
@@ -180,9 +189,14 @@ static void dense_slab(void *arg, int64_t slab, int worker)
     char *y = n->out->data;
     size_t x_row = (size_t)oas_last(n->in[0], 0) * oas_dtype_size(n->in[0]->dtype);
     size_t y_row = (size_t)oas_last(n->out, 0) * oas_dtype_size(n->out->dtype);
+    unsigned char *scratch = t->scratch + (size_t)worker * t->jobs.scratch_each;
+    void *before = t->jobs.float_bytes ? (void *)scratch : y + row * y_row;
     oasis_status s = oas_dnnl_run(t->g->device->dnnl, last ? t->jobs.last : t->jobs.whole, worker, x + row * x_row,
-                                  last ? t->last_weights : t->whole_weights, n->in[2] ? n->in[2]->data : NULL,
-                                  y + row * y_row, t->scratch + (size_t)worker * t->jobs.scratch_each);
+                                  last ? t->last_weights : t->whole_weights, n->in[2] ? n->in[2]->data : NULL, before,
+                                  scratch + t->jobs.float_bytes);
+    int64_t left = oas_rows(n->in[0]) - (int64_t)row, rows = left < t->jobs.slab ? left : t->jobs.slab;
+    if (t->jobs.act != OAS_LINEAR)
+        oas_apply_activation(t->g, t->jobs.act, y + row * y_row, n->out->dtype, before, OAS_F32, rows * oas_last(n->out, 0));
     if (s < 0)
         atomic_store(&t->status, (int)s);
 }

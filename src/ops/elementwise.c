@@ -370,18 +370,12 @@ static oasis_status activate_backward(graph *g, const node *n)
 
 static void activate_stretch(const graph *g, const node *n, int64_t begin, int64_t end)
 {
-    static const oas_pass_function functions[OAS_ACTIVATIONS] = {
-        [OAS_GELU_TANH] = OAS_PASS_GELU_TANH, [OAS_SILU] = OAS_PASS_SILU, [OAS_RELU] = OAS_PASS_RELU};
-    const oas_passes *pass = oas_graph_passes(g);
     int32_t act = OAS_PARAM(struct activate_param, n)->act;
     oas_dtype type = n->in[0]->dtype;
     size_t offset = (size_t)begin * oas_dtype_size(type);
     char *y = (char *)n->out->data + offset;
     const char *x = (const char *)n->in[0]->data + offset;
-    if (act == OAS_LINEAR)
-        pass->convert(y, type, x, type, end - begin);
-    else
-        pass->activate(y, x, type, functions[act], end - begin);
+    oas_apply_activation(g, (oas_activation)act, y, type, x, type, end - begin);
 }
 
 static oasis_status activate_cpu(graph *g, const node *n)

@@ -128,3 +128,15 @@ const void *oas_cuda_weight_as(graph *g, const tensor *w, oas_dtype type, oasis_
         *status = cast_weight(&f, form);
     return form;
 }
+
+void oas_apply_activation(const graph *g, oas_activation act, void *y, oas_dtype y_type, const void *x,
+                          oas_dtype x_type, int64_t n)
+{
+    static const oas_pass_function functions[OAS_ACTIVATIONS] = {
+        [OAS_GELU_TANH] = OAS_PASS_GELU_TANH, [OAS_SILU] = OAS_PASS_SILU, [OAS_RELU] = OAS_PASS_RELU};
+    const oas_passes *pass = oas_graph_passes(g);
+    if (act == OAS_LINEAR)
+        pass->convert(y, y_type, x, x_type, n);
+    else
+        pass->activate(y, y_type, x, x_type, functions[act], n);
+}

@@ -60,6 +60,21 @@ static inline const oas_passes *oas_graph_passes(const graph *g)
     return oas_passes_for(g->device ? g->device->level : OAS_LEVEL_C);
 }
 
+/* y = act(x) over n values, on this thread; y may be x where the types are the same. */
+void oas_apply_activation(const graph *g, oas_activation act, void *y, oas_dtype y_type, const void *x, oas_dtype x_type,
+                          int64_t n);
+
+/*
+ * Does a product leave its activation to oas_apply_activation, slab by slab, with its results in float until then?
+ * oneDNN's takes three times as long; but it is not worth more than a slab that stays in the second cache, and sums of a
+ * residual come after the activation.
+ */
+static inline bool oas_activates_itself(oas_activation act, const tensor *residual, int64_t slab_values)
+{
+    enum { MOST_SLAB_VALUES = 256 << 10 };
+    return (act == OAS_GELU_TANH || act == OAS_SILU) && !residual && slab_values <= MOST_SLAB_VALUES;
+}
+
 /* Where an input's gradient is added to; NULL = nobody wants it. */
 static inline float *oas_gradient_of(const tensor *t)
 {

@@ -293,7 +293,7 @@ static void random_sizes_agree_with_the_definition(void **unused)
         }
 }
 
-/* Sizes at and around the borders of tiles (14, 6 and 4 queries) and of blocks of keys (32 and 256). */
+/* Sizes at and around the borders of tiles (32, 14, 6 and 4 queries) and of blocks of keys (32 and 256). */
 static void sizes_at_borders_of_blocks(void **unused)
 {
     (void)unused;

@@ -45,7 +45,7 @@ static inline vec v_mul(vec a, vec b)
     return (vec){_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
 }
 
-static inline vec v_div(vec a, vec b)
+static inline vec v_over(vec a, vec b)
 {
     return (vec){_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
 }
