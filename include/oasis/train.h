@@ -195,7 +195,7 @@ typedef struct oasis_train_cost {
     int64_t activation_bytes;     /* of a pass: results, what backward needs, scratch */
     int64_t clip_bytes;           /* those of a pass and those made ahead */
     int64_t total_bytes;          /* all of the above */
-    int64_t available_bytes;      /* free on this machine, or in its cgroup */
+    int64_t available_bytes;      /* free on this machine or in its cgroup, or on the GPU */
     double dense, conv, attention, flops; /* operations of an update: in products, convolutions, attention; in all */
     double moved;                 /* bytes read and written by everything else */
     double peak, seconds; /* operations per second of this machine; estimate for an update; both 0 on a GPU */

@@ -300,10 +300,20 @@ const char *oasis_trainer_message(const oasis_trainer *t)
     return t->message.text;
 }
 
+/* Where the graph computes. */
+static int64_t free_memory(const device *d)
+{
+    size_t available, total;
+    if (!d || !d->cuda)
+        return oas_free_memory();
+    oas_cuda_memory(d->cuda, &available, &total);
+    return (int64_t)available;
+}
+
 void oasis_trainer_cost(const oasis_trainer *t, oasis_train_cost *cost)
 {
     *cost = t->cost;
-    cost->available_bytes = oas_free_memory();
+    cost->available_bytes = free_memory(t->device);
 }
 
 oasis_status oasis_train_cost_of(const oasis_train_options *options, oasis_train_cost *cost, oasis_message *message)
@@ -322,7 +332,7 @@ oasis_status oasis_train_cost_of(const oasis_train_options *options, oasis_train
         s = plan(t, message);
     if (s == OASIS_OK)
         oas_cost_estimate(&t->cost, t->device, t->graph.compute);
-    t->cost.available_bytes = oas_free_memory();
+    t->cost.available_bytes = free_memory(t->device);
     *cost = t->cost;
     oasis_trainer_close(&t);
     return s;
