@@ -4,6 +4,7 @@
 #include "video/pixels.h"
 
 #include <libavutil/avstring.h>
+#include <libavutil/cpu.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/mathematics.h>
 #include <libavutil/opt.h>
@@ -27,8 +28,8 @@ typedef struct encoder_defaults {
 static const encoder_defaults *defaults_of(const char *name)
 {
     static const encoder_defaults table[] = {
-        {"libx264", 14, "medium", 0, NULL, NULL, true},
-        {"libx264rgb", 14, "medium", 0, NULL, NULL, false},
+        {"libx264", 14, "medium", 0, "x264-params", "asm=avx2", true},
+        {"libx264rgb", 14, "medium", 0, "x264-params", "asm=avx2", false},
         {"libx265", 16, "medium", 0, "x265-params", "log-level=none:pools=%d:frame-threads=2", true},
         {"libsvtav1", 20, "8", 0, "svtav1-params", "lp=%d", false},
         {"libaom-av1", 20, NULL, 0, NULL, NULL, false},
@@ -214,11 +215,20 @@ static void hdr_parameters(const oas_encoder_request *q, char *text, size_t size
         av_strlcatf(text, size, ":max-cll=%u,%u", q->light->MaxCLL, q->light->MaxFALL);
 }
 
+/*
+ * Do our settings for the encoder's library concern this machine?  x264's AVX-512 code (version 164) looks at memory that
+ * nobody has written, and gives other bits from run to run; without it they are the same.
+ */
+static bool settings_apply(const encoder_defaults *d)
+{
+    return strncmp(d->name, "libx264", strlen("libx264")) != 0 || (av_get_cpu_flags() & AV_CPU_FLAG_AVX512) != 0;
+}
+
 /* The settings given as key=value, with our own for the encoder's library in front of the user's. */
 static oasis_status collect_settings(const oas_encoder_request *q, const encoder_defaults *d, AVDictionary **settings,
                                      oasis_message *message)
 {
-    if (d->parameters) {
+    if (d->parameters && settings_apply(d)) {
         char text[400];
         snprintf(text, sizeof text, d->fixed, q->options->threads);
         if (strcmp(d->name, "libx265") == 0)
@@ -233,7 +243,7 @@ static oasis_status collect_settings(const oas_encoder_request *q, const encoder
         char *key = av_strndup(text, (size_t)(equals - text));
         if (!key)
             return oas_media_fail_memory(message, "settings");
-        if (d->parameters && strcmp(key, d->parameters) == 0)
+        if (av_dict_get(*settings, key, NULL, 0) && d->parameters && strcmp(key, d->parameters) == 0)
             av_dict_set(settings, key, ":", AV_DICT_APPEND);
         av_dict_set(settings, key, equals + 1, d->parameters && strcmp(key, d->parameters) == 0 ? AV_DICT_APPEND : 0);
         av_free(key);

@@ -133,6 +133,19 @@ static void test_same_bytes(void **state)
     assert_false(same_bytes("one.mp4", "other.mp4"));
 }
 
+/* Memory that nobody wrote has no say: the same bytes whatever a new block is filled with (glibc; elsewhere no effect). */
+static void test_fresh_memory(void **state)
+{
+    (void)state;
+    write_y4m("in.y4m", 48, 32, 9);
+    setenv("MALLOC_PERTURB_", "85", 1);
+    succeed("-q -s 2 -j 1 in.y4m one.mp4");
+    setenv("MALLOC_PERTURB_", "170", 1);
+    succeed("-q -s 2 -j 1 in.y4m two.mp4");
+    unsetenv("MALLOC_PERTURB_");
+    assert_true(same_bytes("one.mp4", "two.mp4"));
+}
+
 /* A real file with sound: the start of the sample clip. */
 static void test_sample(void **state)
 {
@@ -151,8 +164,9 @@ static void test_sample(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(lengths),    TEST(sizes),  TEST(odd_size_with_default_encoder), TEST(pipe), TEST(pictures), TEST(part),
-        TEST(same_bytes), TEST(sample),
+        TEST(lengths),    TEST(sizes),        TEST(odd_size_with_default_encoder),
+        TEST(pipe),       TEST(pictures),     TEST(part),
+        TEST(same_bytes), TEST(fresh_memory), TEST(sample),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
