@@ -20,10 +20,24 @@
 enum { ARENA = 96 << 20, MOST_CASES = 40 };
 
 /* Of gradients: float sums of up to thousands of terms in another order; in bf16, e is rounded to 8 bits before products. */
-static const double BACKWARD_FP32 = 2e-5, BACKWARD_BF16 = 4e-2;
+static const double BACKWARD_FP32 = 2e-5, BACKWARD_BF16 = 1e-2;
 
-/* The libraries take biases, and give products before bias and residual, in bf16. */
-static const double FORWARD_BF16 = 4e-3;
+/*
+ * Products and convolutions are the libraries': biases, and results before bias and residual, are rounded to bf16.  A
+ * convolution's bias is added to such a result, so that some kinks of relu fall on the other side on the way back.
+ */
+static const double LIBRARY_FORWARD_BF16 = 4e-3, CONV_BACKWARD_BF16 = 4e-2;
+
+static double forward_tolerance_bf16(const op *o)
+{
+    bool library = strcmp(o->name, "linear") == 0 || strcmp(o->name, "conv") == 0;
+    return library ? LIBRARY_FORWARD_BF16 : (double)o->tolerance_bf16;
+}
+
+static double backward_tolerance_bf16(const op *o)
+{
+    return strcmp(o->name, "conv") == 0 ? CONV_BACKWARD_BF16 : BACKWARD_BF16;
+}
 
 struct fixture {
     device *device;
@@ -211,7 +225,7 @@ static void test_forward(void **state)
         if (left_out(f, *o))
             continue;
         compare_forward(f, *o, OAS_F32, (double)(*o)->tolerance);
-        compare_forward(f, *o, OAS_BF16, fmax((double)(*o)->tolerance_bf16, FORWARD_BF16));
+        compare_forward(f, *o, OAS_BF16, forward_tolerance_bf16(*o));
     }
     assert_int_equal(f->wrong, 0);
 }
@@ -309,7 +323,7 @@ static void test_backward(void **state)
         if (left_out(f, *o))
             continue;
         compare_backward(f, *o, OAS_F32, BACKWARD_FP32);
-        compare_backward(f, *o, OAS_BF16, BACKWARD_BF16);
+        compare_backward(f, *o, OAS_BF16, backward_tolerance_bf16(*o));
     }
     assert_int_equal(f->wrong, 0);
 }

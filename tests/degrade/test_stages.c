@@ -260,9 +260,10 @@ static void test_video(void **unused)
 {
     (void)unused;
     static const char *const encoders[] = {"libx264", "mpeg4"};
+    static const double best[] = {50, 45}; /* a codec that loses less does not degrade */
     for (int e = 0; e < 2; e++) {
         double good = through_codec(encoders[e], 96, 64, 6, 1e6), bad = through_codec(encoders[e], 96, 64, 6, 1e3);
-        assert_true(good > 30 && good < 55);
+        assert_true(good > 30 && good < best[e]);
         assert_true(good > bad + (e == 0 ? 3 : 0)); /* at 1 frame a second mpeg4's rate control hardly listens */
         through_codec(encoders[e], 1, 1, 3, 1e4);
         through_codec(encoders[e], 51, 37, 1, 1e4);
