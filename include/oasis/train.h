@@ -38,10 +38,11 @@ extern "C" {
 typedef struct oasis_ranks {
     int rank, count; /* this process is `rank` of 0 .. count-1 */
     void *user;
-    bool (*begin_sum)(void *user, float *values, size_t n); /* begins: values = sum over ranks, which must stay until finish */
-    bool (*advance)(void *user);                            /* lets what has begun go on; cheap, does not wait */
-    bool (*finish)(void *user);                             /* waits for all that has begun */
-    bool (*sum)(void *user, double *values, size_t n);      /* at once */
+    bool (*begin_sum)(void *user, float *values,
+                      size_t n); /* begins: values = sum over ranks, which must stay until finish */
+    bool (*advance)(void *user); /* lets what has begun go on; cheap, does not wait */
+    bool (*finish)(void *user);  /* waits for all that has begun */
+    bool (*sum)(void *user, double *values, size_t n); /* at once */
     bool (*broadcast)(void *user, void *bytes, size_t n, int from);
 } oasis_ranks;
 
@@ -138,7 +139,7 @@ OASIS_API void oasis_train_config_close(oasis_train_config **config);
 /* ---- clips -------------------------------------------------------------------------------------------------------- */
 
 typedef struct oasis_clip_request {
-    uint64_t index;       /* which clip of the run: the same index gives the same clip */
+    uint64_t index; /* which clip of the run: the same index gives the same clip */
     uint64_t seed;
     int frames, width, height;
     double temporal_step; /* of the degradation: 0 = consistent, 1 = RealBasicVSR's steps */
@@ -165,16 +166,16 @@ OASIS_API uint64_t oasis_clip_base(const oasis_train_options *options, uint64_t 
 enum { OASIS_MAX_TERMS = 24 };
 
 typedef struct oasis_train_report {
-    int64_t step, steps;   /* done, in all */
-    double loss;           /* mean over the batch, weighted sum of the terms but "discriminator..." */
+    int64_t step, steps; /* done, in all */
+    double loss;         /* mean over the batch, weighted sum of the terms but "discriminator..." */
     int n_terms;
     const char *term[OASIS_MAX_TERMS];
     double value[OASIS_MAX_TERMS]; /* weighted */
-    double rate, norm;     /* learning rate; norm of the gradient before clipping */
+    double rate, norm;             /* learning rate; norm of the gradient before clipping */
     double temporal_step;
     double seconds, clips_per_second;
-    int64_t skipped;       /* steps that gave no finite loss or gradient, in all */
-    bool saved;            /* a checkpoint was written after this step */
+    int64_t skipped; /* steps that gave no finite loss or gradient, in all */
+    bool saved;      /* a checkpoint was written after this step */
 } oasis_train_report;
 
 typedef struct oasis_trainer oasis_trainer;
@@ -185,19 +186,19 @@ typedef struct oasis_trainer oasis_trainer;
  * Fails with OASIS_E_ARGUMENT, OASIS_E_MODEL (init, encoder or checkpoint of another architecture), OASIS_E_MEMORY,
  * OASIS_E_IO, OASIS_E_DEVICE.
  */
-OASIS_API oasis_status oasis_trainer_open(oasis_trainer **trainer, const oasis_train_options *options, oasis_clip_fn *source,
-                                          void *user, oasis_message *message);
+OASIS_API oasis_status oasis_trainer_open(oasis_trainer **trainer, const oasis_train_options *options,
+                                          oasis_clip_fn *source, void *user, oasis_message *message);
 
 /* What an update takes. */
 typedef struct oasis_train_cost {
-    int64_t parameters, trained;  /* of the model with its encoder; of these, those that move */
+    int64_t parameters, trained; /* of the model with its encoder; of these, those that move */
     int64_t weight_bytes, gradient_bytes, moment_bytes, average_bytes;
-    int64_t activation_bytes;     /* of a pass: results, what backward needs, scratch */
-    int64_t clip_bytes;           /* those of a pass and those made ahead */
-    int64_t total_bytes;          /* all of the above */
-    int64_t available_bytes;      /* free on this machine or in its cgroup, or on the GPU */
+    int64_t activation_bytes;             /* of a pass: results, what backward needs, scratch */
+    int64_t clip_bytes;                   /* those of a pass and those made ahead */
+    int64_t total_bytes;                  /* all of the above */
+    int64_t available_bytes;              /* free on this machine or in its cgroup, or on the GPU */
     double dense, conv, attention, flops; /* operations of an update: in products, convolutions, attention; in all */
-    double moved;                 /* bytes read and written by everything else */
+    double moved;                         /* bytes read and written by everything else */
     double peak, seconds; /* operations per second of this machine; estimate for an update; both 0 on a GPU */
     bool bf16;
     int threads;
@@ -238,10 +239,11 @@ OASIS_API void oasis_trainer_close(oasis_trainer **trainer);
  * and for a window; then heads are dealt out (doc/formulas.md, "Routing").
  */
 typedef struct oasis_profile_options {
-    size_t size;    /* set by oasis_profile_options_init */
-    int mode;       /* 0 = ratio: counts in each layer; 1 = budget: counts over all layers; 2 = threshold */
-    double global, intra, window; /* shares of the heads (ratio, budget); least mean mass of intra and window (threshold) */
-    int queries;    /* drawn for each clip and layer */
+    size_t size; /* set by oasis_profile_options_init */
+    int mode;    /* 0 = ratio: counts in each layer; 1 = budget: counts over all layers; 2 = threshold */
+    double global, intra,
+        window;  /* shares of the heads (ratio, budget); least mean mass of intra and window (threshold) */
+    int queries; /* drawn for each clip and layer */
     int64_t seed;
     int threads;
     int width, height; /* of the upscaled picture that is looked at: its middle, multiples of 16 */

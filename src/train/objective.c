@@ -78,7 +78,7 @@ static void pixel_losses(graph *g, const objective *o, const pass *p, tensor *y,
     const oasis_train_options *w = o->options;
     if (w->charbonnier > 0)
         oas_add_term(g, t, "charbonnier",
-                 oas_loss_charbonnier(g, y, truth, (float)w->charbonnier_eps, (float)w->charbonnier));
+                     oas_loss_charbonnier(g, y, truth, (float)w->charbonnier_eps, (float)w->charbonnier));
     if (w->mse > 0)
         oas_add_term(g, t, "mse", oas_loss_mse(g, y, truth, (float)w->mse));
     if (w->spectrum > 0) {
@@ -112,7 +112,8 @@ static void soften(graph *g, const objective *o, const pass *p, tensor *low, int
         double none = oas_rng_uniform(&rng), share = oas_rng_uniform(&rng);
         if (i < 0)
             continue;
-        const float a = none < 0.25 ? 0.f : (float)share, *from = p->clip[i].low + begin, *to = p->clip[i].truth + begin;
+        const float a = none < 0.25 ? 0.f : (float)share, *from = p->clip[i].low + begin,
+                    *to = p->clip[i].truth + begin;
         for (int64_t k = 0; k < each; k++)
             x[k] = to[k] + a * (from[k] - to[k]);
         oas_graph_upload_part(g, low, (size_t)(i * each) * sizeof *x, x, (size_t)each * sizeof *x);
@@ -220,18 +221,10 @@ bool oas_objective(graph *g, objective *o, const pass *p, loss_terms *terms)
 {
     *terms = (loss_terms){.n = 0};
     switch ((oasis_train_stage)o->options->stage) {
-    case OASIS_STAGE_AUTOENCODER:
-        autoencoder(g, o, p, terms);
-        break;
-    case OASIS_STAGE_DIFFUSION:
-        diffusion(g, o, p, terms);
-        break;
-    case OASIS_STAGE_ONE_STEP:
-        one_step(g, o, p, terms);
-        break;
-    case OASIS_STAGE_DECODER:
-        decoder_alone(g, o, p, terms);
-        break;
+    case OASIS_STAGE_AUTOENCODER: autoencoder(g, o, p, terms); break;
+    case OASIS_STAGE_DIFFUSION: diffusion(g, o, p, terms); break;
+    case OASIS_STAGE_ONE_STEP: one_step(g, o, p, terms); break;
+    case OASIS_STAGE_DECODER: decoder_alone(g, o, p, terms); break;
     }
     if (g->status == OASIS_OK && !terms->total)
         oas_graph_fail(g, OASIS_E_ARGUMENT, "no loss has a weight above 0");

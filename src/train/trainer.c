@@ -32,10 +32,10 @@ struct oasis_trainer {
     history *history; /* of rank 0 */
     progress_state state;
     oasis_train_cost cost;
-    int bad;              /* steps in a row */
+    int bad; /* steps in a row */
     double started, saved_at;
     float *clip_storage;
-    clip *batch;          /* [batch], then SHOWN_CLIPS */
+    clip *batch; /* [batch], then SHOWN_CLIPS */
     bool shows;
     char folder[PATH_ROOM];
     oasis_message message;
@@ -62,24 +62,29 @@ static int pass_clips(const oasis_trainer *t)
 static oasis_status check(const oasis_train_options *o, oasis_message *message)
 {
     if (o->size != sizeof *o)
-        return oas_fail(message, OASIS_E_ARGUMENT, "training options of %zu bytes, expected %zu: call "
-                        "oasis_train_options_init first", o->size, sizeof *o);
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "training options of %zu bytes, expected %zu: call "
+                        "oasis_train_options_init first",
+                        o->size, sizeof *o);
     if (!o->output)
         return oas_fail(message, OASIS_E_ARGUMENT, "the key 'output' is missing: the folder to write to");
     if (o->frames % OAS_LATENT_FRAMES != 1 || o->width % OAS_PIXEL_STEP != 0 || o->height % OAS_PIXEL_STEP != 0)
-        return oas_fail(message, OASIS_E_ARGUMENT, "clips of %d frames of %dx%d: frames must be 4n+1, sizes multiples of %d",
-                        o->frames, o->width, o->height, OAS_PIXEL_STEP);
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "clips of %d frames of %dx%d: frames must be 4n+1, sizes multiples of %d", o->frames, o->width,
+                        o->height, OAS_PIXEL_STEP);
     if (o->reuse < 1 || o->mix < 0 || o->data_threads < 1)
         return oas_fail(message, OASIS_E_ARGUMENT, "reuse %d, mix %d, data-threads %d: at least 1, 0 and 1 are needed",
                         o->reuse, o->mix, o->data_threads);
     if ((o->spectrum_block & (o->spectrum_block - 1)) != 0 ||
         (o->spectrum > 0 && (o->spectrum_block > o->width || o->spectrum_block > o->height)))
-        return oas_fail(message, OASIS_E_ARGUMENT, "spectrum-block %d is no power of two that fits %dx%d", o->spectrum_block,
-                        o->width, o->height);
+        return oas_fail(message, OASIS_E_ARGUMENT, "spectrum-block %d is no power of two that fits %dx%d",
+                        o->spectrum_block, o->width, o->height);
     if (o->encoder_features > 0 && o->stage != OASIS_STAGE_ONE_STEP)
-        return oas_fail(message, OASIS_E_ARGUMENT, "'encoder-features' is for the stage one-step; say 0 in other stages");
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "'encoder-features' is for the stage one-step; say 0 in other stages");
     if (o->adversarial > 0 && o->stage != OASIS_STAGE_ONE_STEP && o->stage != OASIS_STAGE_DECODER)
-        return oas_fail(message, OASIS_E_ARGUMENT, "'adversarial' is for the stages one-step and decoder; say 0 in others");
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "'adversarial' is for the stages one-step and decoder; say 0 in others");
     return OASIS_OK;
 }
 
@@ -89,7 +94,8 @@ static oasis_status choose_compute(oasis_trainer *t, oasis_message *message)
     OAS_TRY(oas_device_open(&t->device, t->options.device, t->options.threads, message));
     bool bf16 = oas_device_has_bf16(t->device);
     if (t->options.compute == 2 && !bf16)
-        return oas_fail(message, OASIS_E_UNSUPPORTED, "this processor does not multiply bf16; say \"compute\": \"fp32\"");
+        return oas_fail(message, OASIS_E_UNSUPPORTED,
+                        "this processor does not multiply bf16; say \"compute\": \"fp32\"");
     *g = oas_device_graph(t->device, OAS_F32);
     g->compute = bf16 && t->options.compute != 1 ? OAS_BF16 : OAS_F32;
     g->checkpointing = t->options.checkpointing;
@@ -142,7 +148,8 @@ static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
 {
     size_t floats = oas_clip_floats(&t->options), clips = (size_t)t->options.batch + SHOWN_CLIPS;
     t->batch = oas_alloc(clips, sizeof *t->batch);
-    oas_cuda *cuda = t->device->cuda; /* copies to it run beside the computation; a pass ends by waiting for its losses */
+    oas_cuda *cuda =
+        t->device->cuda; /* copies to it run beside the computation; a pass ends by waiting for its losses */
     t->clip_storage = cuda ? oas_cuda_host_alloc(cuda, 2 * clips * floats * sizeof *t->clip_storage)
                            : oas_alloc_unset(2 * clips * floats, sizeof *t->clip_storage);
     if (!t->batch || !t->clip_storage)
@@ -254,8 +261,8 @@ static oasis_status open_all(oasis_trainer *t, oasis_message *message)
     return oas_feed_new(&t->feed, &t->options, t->source, t->user, t->state.index, message);
 }
 
-oasis_status oasis_trainer_open(oasis_trainer **out, const oasis_train_options *options, oasis_clip_fn *source, void *user,
-                                oasis_message *message)
+oasis_status oasis_trainer_open(oasis_trainer **out, const oasis_train_options *options, oasis_clip_fn *source,
+                                void *user, oasis_message *message)
 {
     oasis_trainer *t = oas_alloc(1, sizeof *t);
     if (!t)
@@ -426,7 +433,8 @@ static pass pass_of(const oasis_trainer *t, int number)
     uint64_t n = (uint64_t)t->state.step * (uint64_t)passes(t) + (uint64_t)number;
     uint32_t count = (uint32_t)(is_diffusion(t) ? oas_clip_index(&t->options, 0, n) : n);
     oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
-    pass p = {.clips = pass_clips(t), .clip = t->batch, .number = count, .before = pass_clips(t) * oas_rank(&t->options)};
+    pass p = {
+        .clips = pass_clips(t), .clip = t->batch, .number = count, .before = pass_clips(t) * oas_rank(&t->options)};
     p.middle = oas_rng_uniform(&rng) < t->options.middle;
     choose_adversary(t, &p);
     return p;
@@ -515,8 +523,10 @@ static oasis_status update(oasis_trainer *t, oasis_train_report *r)
     t->state.skipped++;
     if (++t->bad < o->most_bad)
         return OASIS_OK;
-    return oas_fail(&t->message, OASIS_E_ARGUMENT, "step %lld: the last %d steps gave no finite loss; the checkpoint from "
-                    "before is kept. A smaller 'rate' or 'clip' may help", (long long)t->state.step, t->bad);
+    return oas_fail(&t->message, OASIS_E_ARGUMENT,
+                    "step %lld: the last %d steps gave no finite loss; the checkpoint from "
+                    "before is kept. A smaller 'rate' or 'clip' may help",
+                    (long long)t->state.step, t->bad);
 }
 
 /* ---- files --------------------------------------------------------------------------------------------------------- */
@@ -580,7 +590,8 @@ oasis_status oasis_trainer_save(oasis_trainer *t)
     oas_weights_leave_host(&t->adversary.weights);
     OAS_TRY(s);
     t->saved_at = oas_now();
-    return t->shows ? show(t) : oas_history_page(t->history, t->options.name ? t->options.name : "oasis", NULL, 0, &t->message);
+    return t->shows ? show(t)
+                    : oas_history_page(t->history, t->options.name ? t->options.name : "oasis", NULL, 0, &t->message);
 }
 
 static oasis_status write_files(oasis_trainer *t, oasis_train_report *r)
@@ -623,7 +634,8 @@ oasis_status oasis_trainer_step(oasis_trainer *t, oasis_train_report *report)
     r.step = t->state.step;
     r.skipped = t->state.skipped;
     r.seconds = t->state.seconds;
-    r.clips_per_second = t->options.batch * t->options.accumulate * oas_ranks(&t->options) / (seconds > 0 ? seconds : 1);
+    r.clips_per_second =
+        t->options.batch * t->options.accumulate * oas_ranks(&t->options) / (seconds > 0 ? seconds : 1);
     OAS_TRY(write_files(t, &r));
     if (report)
         *report = r;
