@@ -144,12 +144,17 @@ typedef struct oasis_clip_request {
     int frames, width, height;
     double temporal_step; /* of the degradation: 0 = consistent, 1 = RealBasicVSR's steps */
     bool validation;      /* of fixed clips to look at */
+    bool prepare;         /* nothing to make yet: see below */
 } oasis_clip_request;
 
 /*
  * Makes a clip: `truth` and `low` have room for request->frames frames each and receive new ones, which the caller frees;
  * low ones are degraded, of any one size.  Called from threads of the trainer's own, as many as options->data_threads at
  * the same time.
+ *
+ * With request->prepare, which comes only while options->reuse > 1, `truth` and `low` are NULL: the clip will be asked for
+ * soon, and is the first of its base.  A source may get the base ready now, so that clips need not wait for it, or return
+ * OASIS_OK at once.
  */
 typedef oasis_status oasis_clip_fn(void *user, const oasis_clip_request *request, oasis_frame *truth, oasis_frame *low,
                                    oasis_message *message);

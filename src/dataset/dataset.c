@@ -65,8 +65,8 @@ oasis_status oasis_dataset_open(oasis_dataset **out, const oasis_train_options *
     d->options = options;
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->changed, NULL);
-    /* All that are still to be used, one for every thread that works ahead, and one for clips to look at. */
-    d->count = (options->reuse - 1) * options->mix + 2 * options->data_threads + 2;
+    /* All that are still to be used, those got ready ahead, one for every thread, and one for clips to look at. */
+    d->count = (options->reuse - 1) * options->mix + 3 * options->data_threads + 2;
     d->bases = oas_alloc((size_t)d->count, sizeof *d->bases);
     oasis_status s =
         d->bases ? OASIS_OK : oas_fail_memory(message, (size_t)d->count * sizeof *d->bases, "the training data");
@@ -228,7 +228,11 @@ static oasis_status make_base(oasis_dataset *d, base *b, double temporal_step, o
     b->text = text < o->text;
     if (b->text)
         OAS_TRY(oas_caption(b->truth.frame, k->frames, &rng, message));
-    return degrade(o, temporal_step, oas_rng_derive(k->seed, k->number), &rng, &b->truth, &b->low, message);
+    if (o->stage != OASIS_STAGE_DIFFUSION)
+        return degrade(o, temporal_step, oas_rng_derive(k->seed, k->number), &rng, &b->truth, &b->low, message);
+    for (int i = 0; i < k->frames; i++) /* nobody will look at them: degrading takes longest */
+        memcpy(b->low.frame[i].rgb, b->truth.frame[i].rgb, (size_t)width * (size_t)height * 3 * sizeof(float));
+    return OASIS_OK;
 }
 
 /* ---- having base clips --------------------------------------------------------------------------------------------- */
@@ -341,6 +345,10 @@ oasis_status oasis_dataset_clip(void *dataset, const oasis_clip_request *r, oasi
         key.seed = oas_rng_derive(r->seed, UINT64_MAX);
     base *b = NULL;
     OAS_TRY(take_base(d, &key, r->temporal_step, &b, message));
+    if (r->prepare) {
+        give_base(d, b);
+        return OASIS_OK;
+    }
     view v = draw_view(r, key.seed, b->text);
     oasis_status s = OASIS_OK;
     for (int i = 0; i < r->frames && s == OASIS_OK; i++) {

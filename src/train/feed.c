@@ -2,6 +2,9 @@
  * Clips ahead of time: threads ask the source for them, upscale the degraded frames as upscaling does, and put both into
  * a ring, each clip in the place of its number.  They are given out in order, so that which clip comes when depends on
  * its number alone, whatever the number of threads.
+ *
+ * A base takes many times as long as a clip cut from it.  In the order of clips alone, a ring of a few dozen would let
+ * only two or three bases be made at a time, so threads get bases ready first, as many ahead as there are threads.
  */
 #include "base/memory.h"
 #include "image/resize.h"
@@ -24,6 +27,8 @@ struct feed {
     void *user;
     uint64_t first;       /* clips of the run are counted from there */
     uint64_t next, given; /* this rank's, from 0 on: the next one to make; the next one to give out */
+    uint64_t ahead;       /* and the next one whose base to get ready, if it is the first of one */
+    int prepared;         /* bases got ready, or being, whose first clip is not begun */
     uint64_t bad;         /* the first one that could not be made, UINT64_MAX: none */
     slot *ring;           /* its k-th clip lies in ring[k % size] */
     float *storage;
@@ -152,29 +157,66 @@ static oasis_clip_request request(const oasis_train_options *o, uint64_t index)
     return r;
 }
 
+static uint64_t index_of(const feed *f, uint64_t k)
+{
+    return oas_clip_index(f->options, f->first, k);
+}
+
+static bool begins_base(const feed *f, uint64_t k)
+{
+    return f->options->reuse > 1 && index_of(f, k) % (uint64_t)f->options->reuse == 0;
+}
+
+/* Gets the next base ready; false: enough are.  Under the lock, which it leaves meanwhile. */
+static bool prepare(feed *f)
+{
+    if (f->options->reuse < 2 || f->prepared >= f->options->data_threads)
+        return false;
+    uint64_t k = f->ahead < f->next ? f->next : f->ahead, end = k + (uint64_t)f->options->reuse;
+    while (k < end && !begins_base(f, k)) /* among several ranks, all bases may begin with another's clips */
+        k++;
+    if (k == end)
+        return false;
+    f->ahead = k + 1;
+    oasis_clip_request r = request(f->options, index_of(f, k));
+    r.prepare = true;
+    f->prepared++;
+    pthread_mutex_unlock(&f->lock);
+    f->source(f->user, &r, NULL, NULL, NULL); /* what fails here fails again when the clip is made, and is told then */
+    pthread_mutex_lock(&f->lock);
+    return true;
+}
+
+/* Makes clip k in its place of the ring.  Under the lock, which it leaves meanwhile. */
+static void make(feed *f, uint64_t k)
+{
+    slot *to = &f->ring[k % (uint64_t)f->size];
+    f->prepared -= k < f->ahead && begins_base(f, k);
+    pthread_mutex_unlock(&f->lock);
+    oasis_message why = {""};
+    oasis_clip_request r = request(f->options, index_of(f, k));
+    oasis_status s = oas_clip_make(f->options, f->source, f->user, &r, &to->clip, &why);
+    pthread_mutex_lock(&f->lock);
+    to->ready = s == OASIS_OK;
+    if (s != OASIS_OK && k < f->bad) {
+        f->bad = k;
+        f->status = s < 0 ? s : OASIS_E_IO;
+        f->message = why;
+    }
+    pthread_cond_broadcast(&f->changed);
+}
+
 static void *run(void *arg)
 {
     feed *f = arg;
     pthread_mutex_lock(&f->lock);
     while (!f->stop && f->bad == UINT64_MAX) {
-        if (f->next + 1 >= f->given + (uint64_t)f->size) { /* one stays with who took it */
-            pthread_cond_wait(&f->changed, &f->lock);
+        if (prepare(f))
             continue;
-        }
-        uint64_t k = f->next++;
-        slot *to = &f->ring[k % (uint64_t)f->size];
-        pthread_mutex_unlock(&f->lock);
-        oasis_message why = {""};
-        oasis_clip_request r = request(f->options, oas_clip_index(f->options, f->first, k));
-        oasis_status s = oas_clip_make(f->options, f->source, f->user, &r, &to->clip, &why);
-        pthread_mutex_lock(&f->lock);
-        to->ready = s == OASIS_OK;
-        if (s != OASIS_OK && k < f->bad) {
-            f->bad = k;
-            f->status = s < 0 ? s : OASIS_E_IO;
-            f->message = why;
-        }
-        pthread_cond_broadcast(&f->changed);
+        if (f->next + 1 < f->given + (uint64_t)f->size) /* one stays with who took it */
+            make(f, f->next++);
+        else
+            pthread_cond_wait(&f->changed, &f->lock);
     }
     pthread_mutex_unlock(&f->lock);
     return NULL;

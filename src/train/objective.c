@@ -2,7 +2,7 @@
  * The forward function of each stage, with its losses.
  *
  *   autoencoder  z = E(truth);  y = decode(z, pixels between truth and low);  pixel losses, and a little of z^2
- *   diffusion    x = (1-s) z + s noise at t = 1000 s;  v = DiT(x) against noise - z
+ *   diffusion    x = (1-s) z + s noise at t = 1000 s, s drawn for the pass;  v = DiT(x) against noise - z
  *   decoder      z = Wan's encoder(truth);  y = decode(z, pixels between truth and low);  pixel losses
  *   one-step     z = restore(project(low));  y = decode(z, low);  pixel losses, and z against E(truth)
  */
@@ -151,7 +151,7 @@ static void decoder_alone(graph *g, objective *o, const pass *p, loss_terms *t)
         oas_adversary_judge(g, o, p, y, target, low, t);
 }
 
-/* Noise like z, the same for the same pass. */
+/* Noise like z, the same for the same clip of the same pass. */
 static tensor *noise_like(graph *g, const objective *o, const pass *p, const tensor *z)
 {
     tensor *noise = oas_tensor(g, OAS_F32, z->shape);
@@ -161,9 +161,12 @@ static tensor *noise_like(graph *g, const objective *o, const pass *p, const ten
     float *values = oas_alloc_unset((size_t)n, sizeof *values);
     if (!values)
         return oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of noise", (long long)n);
-    oas_rng rng = oas_rng_at((uint64_t)o->options->seed, OAS_STREAM_NOISE, p->number, 0);
-    for (int64_t i = 0; i < n; i++)
-        values[i] = (float)oas_rng_normal(&rng);
+    int64_t each = n / p->clips;
+    for (int c = 0; c < p->clips; c++) {
+        oas_rng rng = oas_rng_at((uint64_t)o->options->seed, OAS_STREAM_NOISE, p->number, (uint32_t)(p->before + c));
+        for (int64_t i = 0; i < each; i++)
+            values[c * each + i] = (float)oas_rng_normal(&rng);
+    }
     oas_graph_upload(g, noise, values);
     oas_free(values);
     return noise;

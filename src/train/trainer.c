@@ -46,17 +46,6 @@ static bool is_diffusion(const oasis_trainer *t)
     return t->options.stage == OASIS_STAGE_DIFFUSION;
 }
 
-/* Passes of a step, and clips of a pass: diffusion draws a timestep for every clip. */
-static int passes(const oasis_trainer *t)
-{
-    return t->options.accumulate * (is_diffusion(t) ? t->options.batch : 1);
-}
-
-static int pass_clips(const oasis_trainer *t)
-{
-    return is_diffusion(t) ? 1 : t->options.batch;
-}
-
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 static oasis_status check(const oasis_train_options *o, oasis_message *message)
@@ -119,7 +108,7 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         oas_arena_count(&g.memory);
         if (!oas_arena_new(&g.headers, HEADER_BYTES))
             return oas_fail_memory(message, HEADER_BYTES, "the plan of a step");
-        pass p = {.clips = pass_clips(t), .clip = t->batch, .middle = middle};
+        pass p = {.clips = t->options.batch, .clip = t->batch, .middle = middle};
         p.judged = judged;
         p.adversarial = 1;
         loss_terms terms;
@@ -129,7 +118,7 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
             oas_backward(&g, terms.total, NULL);
         most = g.memory.peak > most ? g.memory.peak : most;
         if (judged == (t->objective.adversary != NULL)) /* once it takes part */
-            oas_cost_add_work(&t->cost, &g, passes(t) * (middle ? o->middle : 1 - o->middle));
+            oas_cost_add_work(&t->cost, &g, t->options.accumulate * (middle ? o->middle : 1 - o->middle));
         oas_arena_free(&g.headers);
         if (g.status < 0)
             return oas_fail(message, g.status, "%s", g.message.text);
@@ -358,7 +347,7 @@ int oasis_trainer_times(const oasis_trainer *t, oasis_stage_time *stages)
 static oasis_status take_clips(oasis_trainer *t)
 {
     size_t bytes = oas_clip_floats(&t->options) * sizeof(float);
-    for (int i = 0; i < pass_clips(t); i++) {
+    for (int i = 0; i < t->options.batch; i++) {
         clip next;
         OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
         oas_pool_copy(t->device->pool, t->batch[i].low, next.low, bytes);
@@ -424,17 +413,15 @@ static void choose_adversary(const oasis_trainer *t, pass *p)
     p->adversarial = since < o->adversarial_ramp ? (double)since / (double)o->adversarial_ramp : 1;
 }
 
-/*
- * Pass `number` of the step.  Its own number is the one that it has in one process with the batch of all ranks: the same
- * on all of them, but in diffusion, where a pass is one clip, that of the clip.
- */
+/* Pass `number` of the step.  Its own number is the one that it has in one process: the same on all ranks. */
 static pass pass_of(const oasis_trainer *t, int number)
 {
-    uint64_t n = (uint64_t)t->state.step * (uint64_t)passes(t) + (uint64_t)number;
-    uint32_t count = (uint32_t)(is_diffusion(t) ? oas_clip_index(&t->options, 0, n) : n);
+    uint32_t count = (uint32_t)t->state.step * (uint32_t)t->options.accumulate + (uint32_t)number;
     oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
-    pass p = {
-        .clips = pass_clips(t), .clip = t->batch, .number = count, .before = pass_clips(t) * oas_rank(&t->options)};
+    pass p = {.clips = t->options.batch,
+              .clip = t->batch,
+              .number = count,
+              .before = t->options.batch * oas_rank(&t->options)};
     p.middle = oas_rng_uniform(&rng) < t->options.middle;
     choose_adversary(t, &p);
     return p;
@@ -456,7 +443,7 @@ static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r
     OAS_TRY(take_clips(t));
     oas_graph_stage(g, "clips")->seconds += oas_now() - asked;
     oas_graph_reset(g);
-    if (t->reducer && number == passes(t) - 1)
+    if (t->reducer && number == t->options.accumulate - 1)
         oas_reducer_watch(t->reducer, kind_of(t, &p), g);
     g->recording = true;
     if (oas_objective(g, &t->objective, &p, &terms))
@@ -464,7 +451,7 @@ static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r
     g->recording = false;
     if (g->status < 0)
         return oas_fail(&t->message, g->status, "%s", g->message.text);
-    double share = 1. / passes(t);
+    double share = 1. / t->options.accumulate;
     r->loss += share * loss_value(g, terms.total, 0);
     for (int i = 0; i < terms.n; i++)
         report_term(r, terms.name[i], share * loss_value(g, terms.value[i], 0));
@@ -484,7 +471,7 @@ static oasis_status join_ranks(oasis_trainer *t, oasis_status mine, oasis_train_
     const oasis_ranks *k = t->options.ranks;
     enum { LATENTS = OAS_MODEL_MAX_LATENT };
     double all[1 + OASIS_MAX_TERMS + 2 * LATENTS] = {r->loss};
-    const pass last = pass_of(t, passes(t) - 1);
+    const pass last = pass_of(t, t->options.accumulate - 1);
     weights *other = last.judged ? &t->adversary.weights : NULL;
     oasis_status s = oas_reducer_finish(t->reducer, kind_of(t, &last), &t->graph, other, &t->message);
     OAS_TRY(oasis_ranks_agree(k, mine < 0 ? mine : s, &t->message));
@@ -507,7 +494,7 @@ static oasis_status update(oasis_trainer *t, oasis_train_report *r)
 {
     const oasis_train_options *o = &t->options;
     bool judged = t->objective.adversary && t->state.step >= o->adversarial_start;
-    double share = 1. / ((double)passes(t) * oas_ranks(o));
+    double share = 1. / ((double)t->options.accumulate * oas_ranks(o));
     double other = judged ? share * oas_gradient_norm(&t->adversary.weights, t->device->pool) : 0;
     r->norm = share * oas_gradient_norm(&t->weights, t->device->pool);
     r->rate = oas_learning_rate(o, t->state.step);
@@ -620,7 +607,7 @@ oasis_status oasis_trainer_step(oasis_trainer *t, oasis_train_report *report)
         return oas_fail(&t->message, OASIS_E_DEVICE, "gradients cannot be set to zero");
     r.temporal_step = oas_temporal_step(&t->options, t->state.step);
     oasis_status s = OASIS_OK;
-    for (int i = 0; i < passes(t) && s == OASIS_OK; i++)
+    for (int i = 0; i < t->options.accumulate && s == OASIS_OK; i++)
         s = run_pass(t, i, &r);
     double computed = oas_now();
     OAS_TRY(t->reducer ? join_ranks(t, s, &r) : s);

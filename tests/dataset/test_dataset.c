@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <oasis/dataset.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,10 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-enum { CLIPS = 24, FRAMES = 5, SIDE = 32 };
+enum { CLIPS = 24, FRAMES = 5, SIDE = 32, THREADS = 6 };
 
 static char picture[1024], video[1024];
 
@@ -124,6 +126,58 @@ static void bases_are_spread(void **state)
         assert_int_equal(uses[b], o.reuse);
 }
 
+/* A source whose bases are ready only when as many as there are threads are being made at the same time. */
+typedef struct together {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int inside, most;
+} together;
+
+static oasis_status wait_for_others(void *user, const oasis_clip_request *r, oasis_frame *truth, oasis_frame *low,
+                                    oasis_message *message)
+{
+    together *t = user;
+    (void)message;
+    if (!r->prepare)
+        return oasis_frame_new(truth, r->width, r->height, false) < 0
+                   ? OASIS_E_MEMORY
+                   : oasis_frame_new(low, r->width, r->height, false);
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 20; /* only when it fails */
+    pthread_mutex_lock(&t->lock);
+    t->inside++;
+    t->most = t->inside > t->most ? t->inside : t->most;
+    pthread_cond_broadcast(&t->changed);
+    while (t->most < THREADS && pthread_cond_timedwait(&t->changed, &t->lock, &end) == 0)
+        ;
+    t->inside--;
+    pthread_mutex_unlock(&t->lock);
+    return OASIS_OK;
+}
+
+/* With a ring shorter than the clips of a base, all threads still make bases. */
+static void all_threads_make_bases(void **state)
+{
+    (void)state;
+    oasis_train_options o = options();
+    o.reuse = 32;
+    o.frames = 1;
+    o.batch = 1;
+    o.middle = 0;
+    o.data_threads = THREADS;
+    assert_true(oas_feed_clips(&o) < o.reuse);
+    together t = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    feed *f = NULL;
+    assert_int_equal(oas_feed_new(&f, &o, wait_for_others, &t, 0, NULL), OASIS_OK);
+    for (int i = 0; i < 2 * o.reuse; i++) {
+        clip c;
+        assert_int_equal(oas_feed_next(f, &c, NULL), OASIS_OK);
+    }
+    oas_feed_free(&f);
+    assert_int_equal(t.most, THREADS);
+}
+
 /* Opens, asks for a clip, and looks for a word in the message of the failure. */
 static void refuses(oasis_train_options *o, oasis_status expected, const char *word)
 {
@@ -163,6 +217,7 @@ int main(void)
         cmocka_unit_test(threads_and_cache_change_nothing),
         cmocka_unit_test(order_changes_nothing),
         cmocka_unit_test(bases_are_spread),
+        cmocka_unit_test(all_threads_make_bases),
         cmocka_unit_test(bad_material_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,6 +102,8 @@ enum { NEVER = -1 };
 static oasis_status make_clip(void *user, const oasis_clip_request *r, oasis_frame *truth, oasis_frame *low,
                               oasis_message *message)
 {
+    if (r->prepare)
+        return OASIS_OK;
     if (!r->validation && (int)r->index == *(const int *)user) {
         snprintf(message->text, sizeof message->text, "clip %d is torn", (int)r->index);
         return OASIS_E_IO;
