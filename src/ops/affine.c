@@ -237,6 +237,7 @@ const op oas_op_add_repeated = {
     .shape = repeated_shape,
     .forward = {[OAS_REF] = repeated_ref, [OAS_CUDA] = repeated_cuda},
     .backward = {[OAS_REF] = repeated_backward, [OAS_CUDA] = repeated_cuda_backward},
+    .passes_on = 1,
     .sample = repeated_sample,
     .tolerance = 1e-7f,
     .tolerance_bf16 = 1e-7f,

@@ -352,7 +352,8 @@ static void conv_strip(struct conv_task *task, int64_t slab, int worker, void *y
     oasis_status s = oas_dnnl_run(task->g->device->dnnl, job, worker, input, task->weights[which],
                                   n->in[2] ? n->in[2]->data : NULL, before, scratch + j->gather_bytes + j->float_bytes);
     if (j->act != OAS_LINEAR)
-        oas_apply_activation(task->g, j->act, y, n->out->dtype, before, OAS_F32, (y1 - y0) * width * n->out->shape.size[4]);
+        oas_apply_activation(task->g, j->act, y, n->out->dtype, before, OAS_F32,
+                             (y1 - y0) * width * n->out->shape.size[4]);
     if (s < 0)
         atomic_store(&task->status, (int)s);
 }
@@ -686,6 +687,7 @@ const op oas_op_conv = {
     .backward = {[OAS_REF] = conv_ref_backward, [OAS_CPU] = conv_cpu_backward, [OAS_CUDA] = oas_conv_cuda_backward},
     .accepts_backward = conv_accepts_backward,
     .accepts_cuda = oas_conv_accepts_cuda,
+    .passes_on = 5,
     .sample = conv_sample,
     .tolerance = 2e-6f,      /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */

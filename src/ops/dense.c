@@ -108,12 +108,12 @@ enum { DENSE_LEAST_ROWS = 128, DENSE_LEAST_ROWS_LARGE = 512, DENSE_MOST_ROWS = 1
 struct dense_jobs {
     int64_t slab, slabs;
     const dnnl_job *whole, *last;
-    oas_activation act;       /* that follows the product, OAS_LINEAR where oneDNN has done it */
-    size_t float_bytes;       /* per worker: the slab before `act`; 0 when it may lie in the output */
-    size_t scratch_each;      /* bytes per worker */
-    size_t weight_bytes;      /* of weights packed for this call alone, 0 where they are cached */
-    size_t unpacked_bytes;    /* of weights in blocks, as plain values for this call alone; 0 of others */
-    bool alike;               /* both jobs want the same packed weights */
+    oas_activation act;    /* that follows the product, OAS_LINEAR where oneDNN has done it */
+    size_t float_bytes;    /* per worker: the slab before `act`; 0 when it may lie in the output */
+    size_t scratch_each;   /* bytes per worker */
+    size_t weight_bytes;   /* of weights packed for this call alone, 0 where they are cached */
+    size_t unpacked_bytes; /* of weights in blocks, as plain values for this call alone; 0 of others */
+    bool alike;            /* both jobs want the same packed weights */
 };
 
 static size_t rounded(size_t bytes)
@@ -166,8 +166,8 @@ static size_t linear_scratch(graph *g, const node *n)
     struct dense_jobs j;
     if (!dense_prepare(g, n, &j))
         return 0;
-    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) +
-           (j.alike ? 1 : 2) * j.weight_bytes + rounded(j.unpacked_bytes);
+    return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + (j.alike ? 1 : 2) * j.weight_bytes +
+           rounded(j.unpacked_bytes);
 }
 
 struct dense_task {
@@ -196,7 +196,8 @@ static void dense_slab(void *arg, int64_t slab, int worker)
                                   scratch + t->jobs.float_bytes);
     int64_t left = oas_rows(n->in[0]) - (int64_t)row, rows = left < t->jobs.slab ? left : t->jobs.slab;
     if (t->jobs.act != OAS_LINEAR)
-        oas_apply_activation(t->g, t->jobs.act, y + row * y_row, n->out->dtype, before, OAS_F32, rows * oas_last(n->out, 0));
+        oas_apply_activation(t->g, t->jobs.act, y + row * y_row, n->out->dtype, before, OAS_F32,
+                             rows * oas_last(n->out, 0));
     if (s < 0)
         atomic_store(&t->status, (int)s);
 }
@@ -571,6 +572,7 @@ const op oas_op_linear = {
     .accepts_backward = has_plain_weights,
     .forward = {[OAS_REF] = linear_ref, [OAS_CPU] = linear_cpu, [OAS_CUDA] = linear_cuda},
     .backward = {[OAS_REF] = linear_ref_backward, [OAS_CPU] = linear_cpu_backward, [OAS_CUDA] = linear_cuda_backward},
+    .passes_on = 4,
     .sample = linear_sample,
     .tolerance = 2e-6f,      /* float sums of a few thousand terms against double */
     .tolerance_bf16 = 1e-3f, /* results that lie near the middle of two bf16 values round either way */

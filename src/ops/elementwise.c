@@ -65,7 +65,8 @@ struct rows_task {
 static bool rows_task_start(graph *g, const node *n, int64_t columns, struct rows_task *t)
 {
     *t = (struct rows_task){.n = n};
-    t->scratch = oas_scratch(g, (size_t)oas_pool_workers(oas_graph_pool(g)) * (size_t)oas_last(n->out, 0) * sizeof(float));
+    t->scratch =
+        oas_scratch(g, (size_t)oas_pool_workers(oas_graph_pool(g)) * (size_t)oas_last(n->out, 0) * sizeof(float));
     return oas_column_sums(g, &t->sums, oas_rows(n->out), columns, SUM_LEAST_ROWS, SUM_MOST_ROWS);
 }
 
@@ -171,6 +172,7 @@ const op oas_op_add_gated = {
     .shape = gate_shape,
     .forward = {[OAS_REF] = gate_ref, [OAS_CPU] = gate_cpu, [OAS_CUDA] = gate_cuda},
     .backward = {[OAS_REF] = gate_backward, [OAS_CPU] = gate_backward, [OAS_CUDA] = gate_cuda_backward},
+    .passes_on = 1,
     .sample = gate_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,
@@ -306,6 +308,7 @@ const op oas_op_axpy = {
     .accepts = axpy_accepts,
     .forward = {[OAS_REF] = axpy_ref, [OAS_CPU] = axpy_cpu, [OAS_CUDA] = axpy_cuda},
     .backward = {[OAS_REF] = axpy_backward, [OAS_CPU] = axpy_backward, [OAS_CUDA] = axpy_cuda_backward},
+    .passes_on = 1,
     .sample = axpy_sample,
     .tolerance = 1e-6f,
     .tolerance_bf16 = 1e-6f,

@@ -2,7 +2,8 @@
  * Backward: walks the tape from its end, and has every node add to the gradients of its inputs.
  *
  * A result is used only by nodes behind its own on the tape.  So when the walk reaches the node that made it, its
- * gradient is complete; and once that node is done, the storage of that gradient is free for another.
+ * gradient is complete; and once that node is done, the storage of that gradient is free for another.  A residual takes
+ * it over as it is, instead of zeros to which it is added.
  */
 #include "tensor/graph.h"
 
@@ -82,16 +83,41 @@ static oasis_status run_reference(graph *g, const node *n)
     return n->op->backward[OAS_REF](g, &copy);
 }
 
-/* Reads the inputs and the result's gradient; sets the inputs' gradients to zero, and adds to them. */
-static double bytes_moved(const node *n)
+/* Reads the inputs and the result's gradient; sets the inputs' gradients to zero, and adds to them, but for `heir`. */
+static double bytes_moved(const node *n, const tensor *heir)
 {
     double floats = (double)oas_count(&n->out->shape), bytes = 0;
     for (int i = 0; i < n->op->n_in; i++)
-        if (n->in[i]) {
+        if (n->in[i] && n->in[i] != heir) {
             bytes += (double)oas_bytes(n->in[i]);
             floats += n->in[i]->needs_grad ? 3 * (double)oas_count(&n->in[i]->shape) : 0;
         }
     return bytes + floats * sizeof(float);
+}
+
+static tensor *root_of(tensor *t)
+{
+    return t->origin ? t->origin : t;
+}
+
+/* The input that takes over the gradient of the result, or NULL. */
+static tensor *heir_of(const node *n)
+{
+    tensor *heir = n->op->passes_on > 0 ? n->in[n->op->passes_on - 1] : NULL;
+    if (!heir || !heir->needs_grad || heir->grad || root_of(heir)->grad || n->out->origin)
+        return NULL;
+    for (int i = 0; i < n->op->n_in; i++)
+        if (i != n->op->passes_on - 1 && n->in[i] && root_of(n->in[i]) == root_of(heir))
+            return NULL;
+    return heir;
+}
+
+static void inherit(const node *n, tensor *heir)
+{
+    tensor *root = root_of(heir);
+    root->grad = n->out->grad;
+    root->grad->shape = root->shape;
+    n->out->grad = NULL;
 }
 
 static oasis_status run_host(graph *g, const node *n)
@@ -119,8 +145,10 @@ static oasis_status run(graph *g, const node *n)
         oas_graph_fail(g, OASIS_E_UNSUPPORTED, "%s: no gradient passes through this op", o->name);
         return g->status;
     }
+    tensor *heir = heir_of(n);
     for (int i = 0; i < o->n_in; i++)
-        if (n->in[i] && n->in[i]->needs_grad && !(o->constant >> i & 1) && !oas_gradient(g, n->in[i]))
+        if (n->in[i] && n->in[i] != heir && n->in[i]->needs_grad && !(o->constant >> i & 1) &&
+            !oas_gradient(g, n->in[i]))
             return g->status;
     size_t mark = g->memory.used;
     double start = g->planning ? 0 : oas_now();
@@ -134,12 +162,14 @@ static oasis_status run(graph *g, const node *n)
     stage_time *stage = o->stage ? oas_graph_stage(g, o->stage) : NULL;
     if (stage) {
         stage->flops += flops;
-        stage->bytes += bytes_moved(n);
+        stage->bytes += bytes_moved(n, heir);
         stage->seconds += g->planning ? 0 : oas_now() - start;
     }
     g->flops += flops;
     if (s < 0)
         oas_graph_fail(g, s, "%s backward failed: %s", o->name, oasis_status_name(s));
+    else if (heir)
+        inherit(n, heir);
     return s;
 }
 
@@ -154,7 +184,8 @@ static oasis_status walk(graph *g)
             continue;
         if (g->walked)
             g->walked(g->walked_user, g, n);
-        give_storage(g, n->out->grad);
+        if (n->out->grad)
+            give_storage(g, n->out->grad);
         n->out->grad = NULL;
     }
     g->recording = recording;

@@ -40,7 +40,7 @@ enum { OAS_MAX_INPUTS = 6, OAS_PARAM_BYTES = 96 };
 typedef struct op op;
 typedef struct graph graph;
 typedef struct node node;
-typedef struct device device; /* threads, kernels and libraries of one machine: cpu/device.h */
+typedef struct device device;   /* threads, kernels and libraries of one machine: cpu/device.h */
 typedef struct spare spare;     /* storage of gradients that waits for its next use: tensor/backward.c */
 typedef struct sampler sampler; /* draws test cases: tensor/sampler.h */
 
@@ -51,7 +51,7 @@ struct node {
     tensor *out;
     void *keep; /* what forward saves for backward; op->keep says how many bytes */
     _Alignas(16) unsigned char param[OAS_PARAM_BYTES]; /* the op's own struct of parameters */
-    node *previous; /* on the tape */
+    node *previous;                                    /* on the tape */
     bool needs_grad;
 };
 
@@ -69,7 +69,7 @@ typedef oasis_status op_fn(graph *g, const node *n);
  */
 struct op {
     const char *name;
-    const char *stage;  /* under which name its time is reported: "dense", "conv", "attention", "passes" */
+    const char *stage; /* under which name its time is reported: "dense", "conv", "attention", "passes" */
     int n_in;
     unsigned optional; /* bit i: in[i] may be NULL */
     /* Checks the inputs and sets n->out->shape and dtype; false after oas_graph_fail. */
@@ -95,6 +95,12 @@ struct op {
     /* Can the CPU backward take these?  NULL = as `accepts`. */
     bool (*accepts_backward)(const graph *g, const node *n);
     unsigned constant; /* bit i: in[i] never takes a gradient */
+    /*
+     * 1 + the index of the input that the result is the sum of and something else, of the same shape: to its gradient
+     * that of the result is added as it is.  Where it has none yet, it takes over the result's, and `backward` finds
+     * none there.  0 = none.
+     */
+    int passes_on;
     /* Sets up the i-th test case in n: random inputs and parameters; false = no more.  The same again for the same i. */
     bool (*sample)(sampler *s, int i, node *n);
     float tolerance;      /* of OAS_CPU in fp32 against OAS_REF: norm of the difference over norm of the result */
@@ -111,19 +117,19 @@ typedef struct stage_time {
 
 struct graph {
     arena memory;
-    arena headers;        /* of headers and nodes, when `memory` only counts, or lies on a GPU */
-    device *device;       /* NULL: REF, one thread */
-    oas_cuda *cuda;       /* where OAS_CUDA computes */
+    arena headers;  /* of headers and nodes, when `memory` only counts, or lies on a GPU */
+    device *device; /* NULL: REF, one thread */
+    oas_cuda *cuda; /* where OAS_CUDA computes */
     oas_backend backend;
-    oas_dtype compute;    /* type of activations: OAS_BF16 or OAS_F32 */
+    oas_dtype compute; /* type of activations: OAS_BF16 or OAS_F32 */
     bool planning, recording;
-    bool timed;           /* waits for the GPU after each op, so that the times of stages are those of the work */
-    bool checkpointing;   /* oas_checkpoint drops what is inside, and computes it again in backward */
-    oasis_status status;  /* first failure, sticky */
+    bool timed;          /* waits for the GPU after each op, so that the times of stages are those of the work */
+    bool checkpointing;  /* oas_checkpoint drops what is inside, and computes it again in backward */
+    oasis_status status; /* first failure, sticky */
     oasis_message message;
-    node *tape;           /* last recorded node */
+    node *tape; /* last recorded node */
     spare *spares;
-    double flops;         /* counted so far */
+    double flops; /* counted so far */
     stage_time stages[OAS_MAX_STAGES];
     /* Called after each op with its output, for golden tests and --dump; may be NULL. */
     void (*watch)(void *user, const node *n);
