@@ -20,56 +20,7 @@
 #include "upscale.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
-
-typedef struct waiting {
-    oasis_frame frame;
-    bool starts_shot;
-} waiting;
-
-struct oasis_upscaler {
-    oasis_model *model;
-    oasis_options options;
-    upscale_sizes sizes;
-    upscale_memory planned;
-    upscale_work work; /* per output frame */
-    upscale_rates rates;
-    int64_t memory_limit; /* at opening */
-    device *device;
-    graph graph, exact; /* exact: fp32, for windows that were not finite; without an arena until then */
-    oas_resizer *resizer, *alpha_resizer;
-    oas_scene *scenes;
-    oas_resize_spec resize_spec;
-    atomic_bool cancelled; /* lock-free, so that a signal handler may set it */
-    oasis_status status; /* sticky after an error */
-    oasis_message message;
-
-    /* Frames that wait or belong to latents not decoded yet: a ring. */
-    waiting *queue;
-    int queue_size, queue_first, queue_count;
-    bool ended; /* no more frames will come */
-
-    /* The current shot. */
-    int64_t projected;     /* frames of the queue's first ones that are in the grid already */
-    int64_t shot_latents;  /* latents projected since the shot began */
-    int64_t restored;      /* latents that a window has seen */
-    int64_t final;         /* latents whose z_high will not change */
-    int64_t decoded;       /* latents decoded */
-    int64_t first_held;    /* the shot's index of the first latent held in c and z */
-    tensor c, z, window; /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
-    packed *blends;      /* weights of windows in space */
-    int held_most;
-    decoder_state *states; /* one per tile, and behind them that of the whole frame */
-
-    /* Finished frames. */
-    oasis_frame ready[OAS_LATENT_FRAMES];
-    int ready_first, ready_count;
-    float *before, *correction; /* the enlarged input of a frame and scratch, for colour correction and strength */
-    device_name device_name;
-    oasis_statistics statistics;
-    double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
-};
 
 /* ---- opening and closing --------------------------------------------------------------------------------------------- */
 
@@ -133,7 +84,8 @@ static oasis_status open_upscaler(oasis_upscaler *u, int width, int height, oasi
     u->device_name = oas_device_name(u->device);
     u->options.device = u->device_name.text;
     int64_t limit = oas_device_limit(u->device, &u->options);
-    OAS_TRY(oas_upscale_plan(&u->sizes, &u->planned, &u->work, u->model, u->device, &u->options, width, height, message));
+    OAS_TRY(
+        oas_upscale_plan(&u->sizes, &u->planned, &u->work, u->model, u->device, &u->options, width, height, message));
     oas_nominal_rates(u->device, u->sizes.compute, &u->rates);
     u->memory_limit = limit;
     u->graph = oas_device_graph(u->device, u->sizes.compute);
@@ -168,6 +120,7 @@ void oasis_upscaler_close(oasis_upscaler **out)
     oasis_upscaler *u = *out;
     if (!u)
         return;
+    oas_replays_free(&u->graph, &u->replays);
     for (int i = 0; i < u->queue_count; i++)
         oasis_frame_free(&u->queue[(u->queue_first + i) % u->queue_size].frame);
     for (int i = 0; i < u->ready_count; i++)
@@ -321,7 +274,8 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
     int64_t here = given < frames ? given : frames;
     oas_graph_reset(&u->graph);
     make_room(u);
-    tensor *c = oas_project(&u->graph, u->model, enlarged(u, u->projected, frames, u->projected + here - 1), start);
+    tensor *pixels = enlarged(u, u->projected, frames, u->projected + here - 1);
+    tensor *c = oas_run_network(u, (network_call){.kind = NETWORK_PROJECT, .pixels = pixels, .start = start});
     OAS_TRY(graph_status(u, &u->graph));
     oas_graph_copy(&u->graph, held(u, &u->c, u->shot_latents), c->data, oas_bytes(c));
     OAS_TRY(graph_status(u, &u->graph));
@@ -352,10 +306,11 @@ static bool all_finite(graph *g, const tensor *z)
 }
 
 /* Copies a window of one latent out of the grid, or back into it. */
-static void copy_window(graph *g, const upscale_sizes *s, float *grid, float *window, int64_t channels, int row, int column,
-                        bool back)
+static void copy_window(graph *g, const upscale_sizes *s, float *grid, float *window, int64_t channels, int row,
+                        int column, bool back)
 {
-    size_t cell = (size_t)channels * sizeof(float), run = (size_t)s->columns.window * cell, step = (size_t)s->grid_width * cell;
+    size_t cell = (size_t)channels * sizeof(float), run = (size_t)s->columns.window * cell,
+           step = (size_t)s->grid_width * cell;
     float *at = grid + ((size_t)row * (size_t)s->grid_width + (size_t)column) * (size_t)channels;
     if (back)
         oas_graph_copy_rows(g, at, step, window, run, run, (size_t)s->rows.window);
@@ -370,8 +325,8 @@ static tensor *cut_out(oasis_upscaler *u, graph *g, int64_t first, int64_t laten
     int64_t channels = oas_last(&u->c, 0);
     tensor *w = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, latents, s->rows.window, s->columns.window, channels));
     for (int64_t f = 0; w && f < latents; f++)
-        copy_window(g, s, held(u, &u->c, first + f), (float *)w->data + (size_t)f * latent_floats(w), channels, row, column,
-                    false);
+        copy_window(g, s, held(u, &u->c, first + f), (float *)w->data + (size_t)f * latent_floats(w), channels, row,
+                    column, false);
     return w;
 }
 
@@ -432,13 +387,13 @@ static void add_window(oasis_upscaler *u, graph *g, tensor *z, int64_t latents, 
     tensor *sum = oas_tensor(g, OAS_F32, z->shape);
     int y = oas_cut_start(&s->rows, row), x = oas_cut_start(&s->columns, column);
     for (int64_t f = 0; sum && f < latents; f++)
-        copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window), (float *)sum->data + f * each,
-                    channels, y, x, false);
+        copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window),
+                    (float *)sum->data + f * each, channels, y, x, false);
     const shape flat = OAS_SHAPE2(latents, each);
     sum = oas_add_gated(g, oas_view(g, sum, flat), oas_view(g, z, flat), weight, 0);
     for (int64_t f = 0; sum && f < latents; f++)
-        copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window), (float *)sum->data + f * each,
-                    channels, y, x, true);
+        copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window),
+                    (float *)sum->data + f * each, channels, y, x, true);
 }
 
 static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t latents, int row, int column)
@@ -446,7 +401,8 @@ static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t lat
     int y = oas_cut_start(&u->sizes.rows, row), x = oas_cut_start(&u->sizes.columns, column);
     graph *g = &u->graph;
     oas_graph_reset(g);
-    tensor *z = oas_restore(g, u->model, cut_out(u, g, first, latents, y, x));
+    tensor *c = cut_out(u, g, first, latents, y, x);
+    tensor *z = oas_run_network(u, (network_call){.kind = NETWORK_RESTORE, .x = c, .part = (int)latents});
     OAS_TRY(graph_status(u, g));
     u->statistics.windows++;
     bool finite = all_finite(g, z);
@@ -461,7 +417,8 @@ static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t lat
     if (!finite)
         return oas_fail(&u->message, OASIS_E_MODEL,
                         "the network gives values that are not finite, in fp32 too, near frame %lld; the model or the "
-                        "input is unusable", (long long)u->statistics.frames_out);
+                        "input is unusable",
+                        (long long)u->statistics.frames_out);
     add_window(u, g, z, latents, row, column);
     return graph_status(u, g);
 }
@@ -511,10 +468,11 @@ static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, b
 /* ---- decode and finish --------------------------------------------------------------------------------------------------- */
 
 /* Copies an area of cells of `cell` bytes from one picture to another. */
-static void copy_area(graph *g, void *to, int to_width, int to_x, int to_y, const void *from, int from_width, int from_x,
-                      int from_y, int width, int height, size_t cell)
+static void copy_area(graph *g, void *to, int to_width, int to_x, int to_y, const void *from, int from_width,
+                      int from_x, int from_y, int width, int height, size_t cell)
 {
-    oas_graph_copy_rows(g, (char *)to + ((size_t)to_y * (size_t)to_width + (size_t)to_x) * cell, (size_t)to_width * cell,
+    oas_graph_copy_rows(g, (char *)to + ((size_t)to_y * (size_t)to_width + (size_t)to_x) * cell,
+                        (size_t)to_width * cell,
                         (const char *)from + ((size_t)from_y * (size_t)from_width + (size_t)from_x) * cell,
                         (size_t)from_width * cell, (size_t)width * cell, (size_t)height);
 }
@@ -540,7 +498,8 @@ static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixel
         copy_area(g, (float *)part->data + (size_t)f * part_each, a.with_columns * P, 0, 0,
                   (const float *)pixels->data + (size_t)f * whole, s->padded_width, a.from_column * P, a.from_row * P,
                   a.with_columns * P, a.with_rows * P, 3 * sizeof(float));
-    tensor *out = oas_decode_tile(g, u->model, &u->states[tile], piece, part);
+    tensor *out = oas_run_network(
+        u, (network_call){.kind = NETWORK_TILE, .state = &u->states[tile], .part = tile, .x = piece, .pixels = part});
     OAS_TRY(graph_status(u, g));
     for (int64_t f = 0; f < frames; f++)
         copy_area(g, (float *)result->data + (size_t)f * whole, s->padded_width, a.column * P, a.row * P,
@@ -564,7 +523,8 @@ static oasis_status enlarge_alpha(oasis_upscaler *u, const oasis_frame *source, 
 }
 
 /* Makes the output frame of one decoded frame and puts it into the ready list. */
-static oasis_status finish(oasis_upscaler *u, const oasis_frame *source, const float *decoded, const float *enlarged_input)
+static oasis_status finish(oasis_upscaler *u, const oasis_frame *source, const float *decoded,
+                           const float *enlarged_input)
 {
     const upscale_sizes *s = &u->sizes;
     oasis_frame *out = &u->ready[u->ready_count];
@@ -610,10 +570,12 @@ static oasis_status decode(oasis_upscaler *u)
     double start = oas_now();
     oas_graph_copy(g, latent->data, z, oas_bytes(latent));
     if (tiles == 1) {
-        result = oas_decode(g, u->model, &u->states[0], latent, pixels);
+        result = oas_run_network(
+            u, (network_call){.kind = NETWORK_DECODE, .state = &u->states[0], .x = latent, .pixels = pixels});
     } else {
         result = oas_tensor(g, OAS_F32, pixels->shape);
-        const tensor *x = oas_decode_begin(g, u->model, &u->states[tiles], latent);
+        const tensor *x =
+            oas_run_network(u, (network_call){.kind = NETWORK_BEGIN, .state = &u->states[tiles], .x = latent});
         OAS_TRY(graph_status(u, g));
         for (int tile = 0; tile < tiles; tile++) {
             size_t mark = oas_graph_mark(g);
@@ -681,7 +643,8 @@ static oasis_status advance(oasis_upscaler *u)
 oasis_status oasis_upscaler_receive(oasis_upscaler *u, oasis_frame *frame)
 {
     while (u->status >= 0 && u->ready_count == 0) {
-        oasis_status s = atomic_load(&u->cancelled) ? oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled") : advance(u);
+        oasis_status s =
+            atomic_load(&u->cancelled) ? oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled") : advance(u);
         if (s < 0)
             u->status = s;
         else if (s != OASIS_OK)
@@ -704,87 +667,4 @@ const char *oasis_upscaler_message(const oasis_upscaler *u)
 void oasis_upscaler_cancel(oasis_upscaler *u)
 {
     atomic_store(&u->cancelled, true);
-}
-
-/* Bytes a second of upscaling twice and finishing, as upscale_work counts them. */
-static void measure_pictures(oasis_upscaler *u)
-{
-    const upscale_sizes *s = &u->sizes;
-    enum { RUNS = 3 };
-    size_t source = (size_t)s->in_width * (size_t)s->in_height * 3;
-    float *from = oas_alloc(source, sizeof(float));
-    oas_graph_reset(&u->graph);
-    tensor *pixels = oas_tensor(&u->graph, OAS_F32, OAS_SHAPE5(1, 1, s->padded_height, s->padded_width, 3));
-    tensor *frame = oas_tensor(&u->graph, OAS_F32, OAS_SHAPE5(1, 1, s->out_height, s->out_width, 3));
-    double best = 0;
-    for (int i = 0; from && frame && i < RUNS; i++) {
-        double start = oas_now();
-        oas_resize(u->resizer, u->device->pool, from, (float *)pixels->data, 2.f, -1.f);
-        double resized = oas_now();
-        oas_crop_frame(&u->graph, s, pixels->data, frame->data);
-        double seconds = 2 * (resized - start) + oas_now() - resized;
-        if (best <= 0 || seconds < best)
-            best = seconds;
-    }
-    if (best > 0)
-        u->rates.picture_bytes = u->work.picture_bytes / best;
-    oas_free(from);
-    oas_graph_reset(&u->graph);
-}
-
-void oasis_upscaler_calibrate(oasis_upscaler *u)
-{
-    if (u->device->cuda)
-        return; /* its nominal rates stay */
-    measure_pictures(u);
-    oas_measure_rates(&u->sizes, &u->work, u->model, u->device, &u->graph.memory, &u->rates);
-}
-
-/* ---- what it says about itself -------------------------------------------------------------------------------------------- */
-
-void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
-{
-    const upscale_sizes *s = &u->sizes;
-    int frames = (s->window_latents - 1) * OAS_LATENT_FRAMES + 1;
-    *plan = (oasis_plan){.width = s->out_width,
-                         .height = s->out_height,
-                         .window_frames = frames,
-                         .window_height = s->rows.window * OAS_LATENT_PIXELS,
-                         .window_width = s->columns.window * OAS_LATENT_PIXELS,
-                         .windows = s->rows.count * s->columns.count,
-                         .tiles = s->tile_rows * s->tile_columns,
-                         .delay = frames + 1,
-                         .bf16 = s->compute == OAS_BF16,
-                         .threads = oas_pool_workers(u->device->pool),
-                         .weight_bytes = (int64_t)u->planned.weights,
-                         .peak_bytes = (int64_t)oas_upscale_total(&u->planned) + u->options.memory_reserved,
-                         .reserved_bytes = u->options.memory_reserved,
-                         .limit_bytes = u->memory_limit,
-                         .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates)};
-    plan->device = u->device_name.text;
-    const stage_work *parts[] = {&u->work.project, &u->work.restore, &u->work.decode};
-    for (int i = 0; i < 3; i++)
-        plan->flops_per_frame += parts[i]->dense + parts[i]->conv + parts[i]->attention;
-}
-
-static void add_stage(oasis_statistics *s, const char *name, double seconds, double flops)
-{
-    if (s->n_stages < OASIS_MAX_STAGES)
-        s->stages[s->n_stages++] = (oasis_stage_time){name, seconds, flops};
-}
-
-void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statistics)
-{
-    *statistics = u->statistics;
-    statistics->n_stages = 0;
-    statistics->transformer_seconds = u->seconds_restore;
-    statistics->decoder_seconds = u->seconds_decode;
-    add_stage(statistics, "resize", u->seconds_resize, 0);
-    for (int i = 0; i < OAS_MAX_STAGES && u->graph.stages[i].name; i++) {
-        const stage_time *t = &u->graph.stages[i];
-        add_stage(statistics, t->name, t->seconds, t->flops);
-    }
-    add_stage(statistics, "finish", u->seconds_finish, 0);
-    statistics->peak_bytes = (int64_t)(u->graph.memory.size + u->exact.memory.size + u->planned.grids + u->planned.states +
-                                       u->planned.frames + oas_model_packed_bytes(u->model));
 }

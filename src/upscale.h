@@ -10,6 +10,7 @@
 #include "image/scene.h"
 #include "model.h"
 #include "plan/cut.h"
+#include "tensor/replay.h"
 
 /* Sizes of everything, decided before the first frame. */
 typedef struct upscale_sizes {
@@ -112,5 +113,81 @@ typedef struct tile_area {
     int with_rows, with_columns;
 } tile_area;
 tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile);
+
+/* ---- the upscaler itself ---------------------------------------------------------------------------------------------- */
+
+typedef struct waiting {
+    oasis_frame frame;
+    bool starts_shot;
+} waiting;
+
+struct oasis_upscaler {
+    oasis_model *model;
+    oasis_options options;
+    upscale_sizes sizes;
+    upscale_memory planned;
+    upscale_work work; /* per output frame */
+    upscale_rates rates;
+    int64_t memory_limit; /* at opening */
+    device *device;
+    graph graph, exact; /* exact: fp32, for windows that were not finite; without an arena until then */
+    replays replays;    /* of graph */
+    oas_resizer *resizer, *alpha_resizer;
+    oas_scene *scenes;
+    oas_resize_spec resize_spec;
+    atomic_bool cancelled; /* lock-free, so that a signal handler may set it */
+    oasis_status status;   /* sticky after an error */
+    oasis_message message;
+
+    /* Frames that wait or belong to latents not decoded yet: a ring. */
+    waiting *queue;
+    int queue_size, queue_first, queue_count;
+    bool ended; /* no more frames will come */
+
+    /* The current shot. */
+    int64_t projected;    /* frames of the queue's first ones that are in the grid already */
+    int64_t shot_latents; /* latents projected since the shot began */
+    int64_t restored;     /* latents that a window has seen */
+    int64_t final;        /* latents whose z_high will not change */
+    int64_t decoded;      /* latents decoded */
+    int64_t first_held;   /* the shot's index of the first latent held in c and z */
+    tensor c, z, window;  /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
+    packed *blends;       /* weights of windows in space */
+    int held_most;
+    decoder_state *states; /* one per tile, and behind them that of the whole frame */
+
+    /* Finished frames. */
+    oasis_frame ready[OAS_LATENT_FRAMES];
+    int ready_first, ready_count;
+    float *before, *correction; /* the enlarged input of a frame and scratch, for colour correction and strength */
+    device_name device_name;
+    oasis_statistics statistics;
+    double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
+};
+
+/* ---- networks (upscale_network.c) ------------------------------------------------------------------------------------- */
+
+typedef enum network {
+    NETWORK_PROJECT, /* pixels, start */
+    NETWORK_RESTORE, /* x */
+    NETWORK_DECODE,  /* x, pixels, state */
+    NETWORK_BEGIN,   /* x, state: of decoding in tiles */
+    NETWORK_TILE     /* x, pixels, state */
+} network;
+
+/* A call of a network of the model; `part` tells tiles, or windows of more and fewer latents, from each other. */
+typedef struct network_call {
+    network kind;
+    int part;
+    bool start;           /* of a shot; where there is a state, what it says */
+    decoder_state *state; /* or NULL */
+    tensor *x, *pixels;
+} network_call;
+
+/*
+ * Runs it; NULL after a failure, which is the graph's.  A GPU gets it as one launch from the third call of its kind on, so
+ * its inputs lie at the same places of the arena each time.
+ */
+tensor *oas_run_network(oasis_upscaler *u, network_call call);
 
 #endif

@@ -129,3 +129,28 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
     (void)c;
     return oas_fail(message, OASIS_E_DEVICE, "there is no GPU");
 }
+
+oasis_status oas_cuda_record(oas_cuda *c)
+{
+    (void)c;
+    return OASIS_E_DEVICE;
+}
+
+cuda_recording *oas_cuda_recorded(oas_cuda *c)
+{
+    (void)c;
+    return NULL;
+}
+
+oasis_status oas_cuda_replay(oas_cuda *c, cuda_recording *r)
+{
+    (void)c;
+    (void)r;
+    return OASIS_E_DEVICE;
+}
+
+void oas_cuda_forget(oas_cuda *c, cuda_recording **r)
+{
+    (void)c;
+    *r = NULL;
+}

@@ -23,6 +23,7 @@ extern "C" {
 #endif
 
 typedef struct oas_cuda oas_cuda;
+typedef struct cuda_recording cuda_recording;
 
 /* An array on the GPU and its type: 0 float, 1 bf16 (as oas_dtype). */
 typedef struct cuda_array {
@@ -47,11 +48,12 @@ typedef struct cuda_tables {
 } cuda_tables;
 
 struct oas_cuda {
-    void *stream;        /* a cudaStream_t */
+    void *stream; /* a cudaStream_t */
     cuda_tables tables;
-    int index;           /* of the GPU */
-    int processors;      /* streaming multiprocessors */
-    void *dense, *conv;  /* what the libraries keep: handles, plans */
+    int index;                 /* of the GPU */
+    int processors;            /* streaming multiprocessors */
+    void *dense, *conv;        /* what the libraries keep: handles, plans */
+    cuda_recording *recording; /* NULL while work is done as it comes */
 };
 
 /*
@@ -99,6 +101,19 @@ oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes);
 
 /* Waits for the stream; fails with what went wrong since. */
 oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message);
+
+/*
+ * Work as one launch.  What is put on the stream between oas_cuda_record and oas_cuda_recorded is not done but kept, with
+ * its addresses; oas_cuda_replay puts all of it on the stream at once, as often as wanted.
+ *
+ * Meanwhile downloads and waits fail, and so do uploads of more than a few KiB in all; what they uploaded is the same in
+ * every replay.  After a failure oas_cuda_recorded gives NULL, nothing has been done, and work is done as it comes again.
+ * A recording lives no longer than c; oas_cuda_forget waits for the stream.
+ */
+oasis_status oas_cuda_record(oas_cuda *c);
+cuda_recording *oas_cuda_recorded(oas_cuda *c);
+oasis_status oas_cuda_replay(oas_cuda *c, cuda_recording *r);
+void oas_cuda_forget(oas_cuda *c, cuda_recording **r);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,17 @@
 
 #include <cuda_runtime_api.h>
 #include <stdio.h>
+#include <string.h>
+
+/* A captured graph, and what it uploads: pinned, since it is read at each replay. */
+struct cuda_recording {
+    cudaGraphExec_t run;
+    char *uploads;
+    size_t used;
+    bool failed;
+};
+
+enum { UPLOADS_BYTES = 1 << 14, UPLOADS_ALIGN = 16 };
 
 static oasis_status status_of(cudaError_t e)
 {
@@ -148,14 +159,40 @@ void oas_cuda_host_release(oas_cuda *c, void *block)
         cudaFreeHost(block);
 }
 
+/* A copy from where the values stay. */
+static oasis_status upload_recorded(oas_cuda *c, void *device, const void *host, size_t bytes)
+{
+    cuda_recording *r = c->recording;
+    if (bytes > UPLOADS_BYTES - r->used) {
+        r->failed = true;
+        return OASIS_E_DEVICE;
+    }
+    char *kept = r->uploads + r->used;
+    memcpy(kept, host, bytes);
+    r->used += (bytes + UPLOADS_ALIGN - 1) / UPLOADS_ALIGN * UPLOADS_ALIGN;
+    return status_of(cudaMemcpyAsync(device, kept, bytes, cudaMemcpyHostToDevice, c->stream));
+}
+
+/* What only works where the stream is waited for. */
+static bool refused(oas_cuda *c)
+{
+    if (c->recording)
+        c->recording->failed = true;
+    return c->recording != NULL;
+}
+
 oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
 {
+    if (c->recording)
+        return upload_recorded(c, device, host, bytes);
     /* From pageable memory this returns when the host's values have been read. */
     return status_of(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, c->stream));
 }
 
 oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes)
 {
+    if (refused(c))
+        return OASIS_E_DEVICE;
     cudaError_t e = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream);
     return status_of(e != cudaSuccess ? e : cudaStreamSynchronize(c->stream));
 }
@@ -178,8 +215,69 @@ oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
 
 oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
 {
+    if (refused(c))
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d cannot be waited for while its work is recorded", c->index);
     cudaError_t e = cudaStreamSynchronize(c->stream);
     if (e == cudaSuccess)
         return OASIS_OK;
     return oas_fail(message, OASIS_E_DEVICE, "GPU %d failed: %s", c->index, cudaGetErrorString(e));
+}
+
+/* ---- recordings ------------------------------------------------------------------------------------------------------ */
+
+static void free_recording(cuda_recording *r)
+{
+    if (r->run)
+        cudaGraphExecDestroy(r->run);
+    if (r->uploads)
+        cudaFreeHost(r->uploads);
+    cudaGetLastError();
+    oas_free(r);
+}
+
+oasis_status oas_cuda_record(oas_cuda *c)
+{
+    cuda_recording *r = oas_alloc(1, sizeof *r);
+    if (!r)
+        return OASIS_E_MEMORY;
+    r->uploads = oas_cuda_host_alloc(c, UPLOADS_BYTES);
+    /* Relaxed: what the libraries and other threads do beside is none of this stream's work. */
+    if (!r->uploads || cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) {
+        free_recording(r);
+        return OASIS_E_DEVICE;
+    }
+    c->recording = r;
+    return OASIS_OK;
+}
+
+cuda_recording *oas_cuda_recorded(oas_cuda *c)
+{
+    cuda_recording *r = c->recording;
+    cudaGraph_t graph = NULL;
+    c->recording = NULL;
+    if (!r)
+        return NULL;
+    bool ok = cudaStreamEndCapture(c->stream, &graph) == cudaSuccess && graph && !r->failed &&
+              cudaGraphInstantiateWithFlags(&r->run, graph, 0) == cudaSuccess &&
+              cudaGraphUpload(r->run, c->stream) == cudaSuccess;
+    if (graph)
+        cudaGraphDestroy(graph);
+    if (ok)
+        return r;
+    free_recording(r);
+    return NULL;
+}
+
+oasis_status oas_cuda_replay(oas_cuda *c, cuda_recording *r)
+{
+    return status_of(cudaGraphLaunch(r->run, c->stream));
+}
+
+void oas_cuda_forget(oas_cuda *c, cuda_recording **r)
+{
+    if (!*r)
+        return;
+    cudaStreamSynchronize(c->stream);
+    free_recording(*r);
+    *r = NULL;
 }

@@ -14,6 +14,8 @@
 #ifndef OAS_TESTS_CUDA_EMULATOR_H
 #define OAS_TESTS_CUDA_EMULATOR_H
 
+#include "cuda/emulated/record.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -81,19 +83,27 @@ bool allow_shared(const void *kernel, size_t bytes);
 
 template <class... P> struct packed_call {
     void (*kernel)(P...);
+    dim3 blocks, threads;
+    size_t shared_bytes;
     std::tuple<P...> arguments;
     static void run(void *self)
     {
         packed_call *c = (packed_call *)self;
         std::apply(c->kernel, c->arguments);
     }
+    static void launch_all(void *self)
+    {
+        packed_call *c = (packed_call *)self;
+        launch(c->blocks, c->threads, c->shared_bytes, (const void *)c->kernel, run, c);
+    }
 };
 
 template <class... P, class... A>
-static inline void start(void (*kernel)(P...), dim3 blocks, dim3 threads, size_t shared_bytes, A &&...arguments)
+static inline void start(oas_cuda *cuda, void (*kernel)(P...), dim3 blocks, dim3 threads, size_t shared_bytes,
+                         A &&...arguments)
 {
-    packed_call<P...> c = {kernel, std::tuple<P...>((P)arguments...)};
-    launch(blocks, threads, shared_bytes, (const void *)kernel, packed_call<P...>::run, &c);
+    packed_call<P...> c = {kernel, blocks, threads, shared_bytes, std::tuple<P...>((P)arguments...)};
+    oas_emulated_put(cuda, packed_call<P...>::launch_all, &c, sizeof c);
 }
 
 template <class T> static inline T shuffle(T v, int source, int line)
@@ -117,7 +127,7 @@ template <class T> static inline T shuffle(T v, int source, int line)
 #define gridDim (emulated::now->blocks)
 
 #define OAS_LAUNCH(cuda, kernel, blocks, threads, shared_bytes, ...)                                                   \
-    ((void)(cuda), emulated::start(kernel, (blocks), (threads), (size_t)(shared_bytes), __VA_ARGS__))
+    (emulated::start((cuda), kernel, (blocks), (threads), (size_t)(shared_bytes), __VA_ARGS__))
 #define OAS_ALLOW_SHARED(kernel, bytes) (emulated::allow_shared((const void *)(kernel), (size_t)(bytes)))
 #define OAS_DYNAMIC_SHARED(type, name) type *name = (type *)(void *)emulated::now->dynamic
 

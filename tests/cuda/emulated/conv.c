@@ -3,7 +3,10 @@
 
 #include "base/memory.h"
 #include "cuda/emulated/heap.h"
+#include "cuda/emulated/record.h"
 #include "tensor/tensor.h"
+
+#include <stdlib.h>
 
 static float value(const void *data, int32_t type, int64_t i)
 {
@@ -24,11 +27,23 @@ static void store(void *data, int32_t type, int64_t i, double sum)
  */
 enum { TO_Y, TO_X, TO_W };
 
-static oasis_status visit(const cuda_convolution *s, int to, void *result, int64_t count, const void *a, const void *b)
+struct visit {
+    cuda_convolution size;
+    int to;
+    int64_t count;
+    void *result;
+    const void *a, *b;
+};
+
+static void visit(void *arg)
 {
-    double *sums = oas_alloc((size_t)count, sizeof *sums);
+    const struct visit *v = arg;
+    const cuda_convolution *s = &v->size;
+    const void *a = v->a, *b = v->b;
+    const int to = v->to;
+    double *sums = oas_alloc((size_t)v->count, sizeof *sums);
     if (!sums)
-        return OASIS_E_MEMORY;
+        abort();
     oas_emulated_heap_open();
     int64_t frames = s->frames + s->kt - 1, taps = s->kt * s->k * s->k;
     for (int64_t y = 0; y < s->batch * s->frames * s->height * s->width * s->out; y++) {
@@ -50,29 +65,32 @@ static oasis_status visit(const cuda_convolution *s, int to, void *result, int64
             }
         }
     }
-    for (int64_t i = 0; i < count; i++)
-        store(result, s->type, i, sums[i]);
+    for (int64_t i = 0; i < v->count; i++)
+        store(v->result, s->type, i, sums[i]);
     oas_emulated_heap_close();
     oas_free(sums);
+}
+
+static oasis_status put(oas_cuda *c, const cuda_convolution *s, int to, void *result, int64_t count, const void *a,
+                        const void *b)
+{
+    oas_emulated_put(c, visit, &(struct visit){*s, to, count, result, a, b}, sizeof(struct visit));
     return OASIS_OK;
 }
 
 static oasis_status forward(oas_cuda *c, const cuda_convolution *s, void *y, const void *x, const void *w)
 {
-    (void)c;
-    return visit(s, TO_Y, y, s->batch * s->frames * s->height * s->width * s->out, x, w);
+    return put(c, s, TO_Y, y, s->batch * s->frames * s->height * s->width * s->out, x, w);
 }
 
 static oasis_status to_input(oas_cuda *c, const cuda_convolution *s, void *dx, const void *dy, const void *w)
 {
-    (void)c;
-    return visit(s, TO_X, dx, s->batch * (s->frames + s->kt - 1) * s->height * s->width * s->in, dy, w);
+    return put(c, s, TO_X, dx, s->batch * (s->frames + s->kt - 1) * s->height * s->width * s->in, dy, w);
 }
 
 static oasis_status to_weight(oas_cuda *c, const cuda_convolution *s, void *dw, const void *dy, const void *x)
 {
-    (void)c;
-    return visit(s, TO_W, dw, s->out * s->kt * s->k * s->k * s->in, dy, x);
+    return put(c, s, TO_W, dw, s->out * s->kt * s->k * s->k * s->in, dy, x);
 }
 
 void oas_cuda_conv_free(oas_cuda *c)

@@ -2,6 +2,7 @@
 #include "cuda/dense.h"
 
 #include "cuda/emulated/heap.h"
+#include "cuda/emulated/record.h"
 
 #include "ops/op.h"
 
@@ -15,9 +16,9 @@ static float value(const void *data, int32_t type, int64_t i)
     return type == OAS_F32 ? ((const float *)data)[i] : oas_from_bf16(((const uint16_t *)data)[i]);
 }
 
-static oasis_status product(oas_cuda *c, const cuda_product *p)
+static void multiply(void *arg)
 {
-    (void)c;
+    const cuda_product *p = arg;
     oas_emulated_heap_open();
     for (int64_t i = 0; i < p->rows; i++) {
         for (int64_t j = 0; j < p->columns; j++) {
@@ -34,6 +35,12 @@ static oasis_status product(oas_cuda *c, const cuda_product *p)
         }
     }
     oas_emulated_heap_close();
+}
+
+static oasis_status product(oas_cuda *c, const cuda_product *p)
+{
+    cuda_product copy = *p;
+    oas_emulated_put(c, multiply, &copy, sizeof copy);
     return OASIS_OK;
 }
 

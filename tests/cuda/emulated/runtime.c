@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "cuda/cuda.h"
 #include "cuda/emulated/heap.h"
+#include "cuda/emulated/record.h"
 #include "cuda/tables.h"
 
 #include <string.h>
@@ -90,57 +91,85 @@ void oas_cuda_host_release(oas_cuda *c, void *block)
     oas_free(block);
 }
 
-static oasis_status copy(void *to, const void *from, size_t bytes)
+/* Rows of `bytes`; a copy of one stretch has one. */
+struct move {
+    char *to;
+    const char *from; /* NULL: zeros */
+    size_t bytes, to_step, from_step, rows;
+};
+
+static void move(void *arg)
 {
+    const struct move *m = arg;
     oas_emulated_heap_open();
-    if (bytes > 0)
-        memcpy(to, from, bytes);
+    for (size_t i = 0; m->bytes > 0 && i < m->rows; i++) {
+        if (m->from)
+            memmove(m->to + i * m->to_step, m->from + i * m->from_step, m->bytes);
+        else
+            memset(m->to, 0, m->bytes);
+    }
     oas_emulated_heap_close();
+}
+
+static oasis_status put(oas_cuda *c, void *to, const void *from, size_t bytes)
+{
+    oas_emulated_put(c, move, &(struct move){to, from, bytes, 0, 0, 1}, sizeof(struct move));
     return OASIS_OK;
+}
+
+enum { UPLOAD_BYTES = 4096 }; /* of one that is recorded */
+
+struct upload {
+    struct move move;
+    char values[UPLOAD_BYTES];
+};
+
+static void upload(void *arg)
+{
+    struct upload *u = arg;
+    u->move.from = u->values;
+    move(&u->move);
 }
 
 oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
 {
-    (void)c;
-    return copy(device, host, bytes);
+    if (!c->recording)
+        return put(c, device, host, bytes);
+    struct upload u = {{device, NULL, bytes, 0, 0, 1}, {0}};
+    if (bytes > sizeof u.values) {
+        oas_emulated_refused(c);
+        return OASIS_E_DEVICE;
+    }
+    memcpy(u.values, host, bytes);
+    oas_emulated_put(c, upload, &u, sizeof u);
+    return OASIS_OK;
 }
 
 oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size_t bytes)
 {
-    (void)c;
-    return copy(host, device, bytes);
+    return oas_emulated_refused(c) ? OASIS_E_DEVICE : put(c, host, device, bytes);
 }
 
 oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
 {
-    (void)c;
-    return copy(to, from, bytes);
+    return put(c, to, from, bytes);
 }
 
 oasis_status oas_cuda_copy_rows(oas_cuda *c, void *to, size_t to_step, const void *from, size_t from_step, size_t bytes,
                                 size_t rows)
 {
-    (void)c;
-    oas_emulated_heap_open();
-    for (size_t i = 0; i < rows; i++)
-        memmove((char *)to + i * to_step, (const char *)from + i * from_step, bytes);
-    oas_emulated_heap_close();
+    oas_emulated_put(c, move, &(struct move){to, from, bytes, to_step, from_step, rows}, sizeof(struct move));
     return OASIS_OK;
 }
 
 oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes)
 {
-    (void)c;
-    oas_emulated_heap_open();
-    if (bytes > 0)
-        memset(device, 0, bytes);
-    oas_emulated_heap_close();
-    return OASIS_OK;
+    return put(c, device, NULL, bytes);
 }
 
 oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
 {
-    (void)c;
-    (void)message;
+    if (oas_emulated_refused(c))
+        return oas_fail(message, OASIS_E_DEVICE, "the GPU cannot be waited for while its work is recorded");
     return OASIS_OK;
 }

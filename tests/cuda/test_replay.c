@@ -1,0 +1,308 @@
+/*
+ * Stretches that a GPU gets as one launch: recorded at their second run, replayed afterwards, called where recording is
+ * refused; and an upscaler with and without them, which gives the same bits.  Without a GPU all is skipped.
+ */
+#include "ops/op.h"
+#include "tensor/ops.h"
+#include "tensor/replay.h"
+#include "upscale.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N = 96, RUNS = 5 };
+static const char MODEL[] = OASIS_SOURCE_DIR "/models/oasis-nano.safetensors";
+
+typedef struct fixture {
+    device *gpu;
+    graph g;
+    replays replays;
+    tensor memory; /* on the GPU, beyond a pass */
+    int calls;     /* of a stretch's function */
+    atomic_bool cancel;
+} fixture;
+
+static int setup(void **state)
+{
+    fixture *f = calloc(1, sizeof *f);
+    oasis_message why = {""};
+    *state = f;
+    if (!f || oas_cuda_count() == 0)
+        return f ? 0 : -1;
+    if (oas_device_open(&f->gpu, "cuda", 1, &why) < 0)
+        fail_msg("%s", why.text);
+    f->g = oas_device_graph(f->gpu, OAS_F32);
+    f->g.cancel = &f->cancel;
+    f->memory = (tensor){.shape = OAS_SHAPE1(N), .dtype = OAS_F32};
+    assert_true(oas_graph_open(&f->g, 1 << 20) && oas_graph_own(&f->g, &f->memory));
+    assert_int_equal(oas_graph_zero(&f->g, f->memory.data, oas_bytes(&f->memory)), OASIS_OK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture *f = *state;
+    if (f->gpu) {
+        oas_replays_free(&f->g, &f->replays);
+        oas_tensor_disown(&f->memory);
+        oas_graph_close(&f->g);
+        oas_device_free(&f->gpu);
+    }
+    free(f);
+    return 0;
+}
+
+/* ---- one stretch --------------------------------------------------------------------------------------------------------- */
+
+typedef struct stretch {
+    fixture *f;
+    tensor *x;
+} stretch;
+
+/* memory += x; the result is memory + 2 x + a constant that lies on the host. */
+static tensor *accumulate(graph *g, void *arg)
+{
+    static float values[N];
+    static tensor constant = {.shape = {1, {N}}, .dtype = OAS_F32, .data = values};
+    const stretch *s = arg;
+    for (int i = 0; i < N; i++)
+        values[i] = (float)i;
+    s->f->calls++;
+    tensor *sum = oas_axpy(g, &s->f->memory, 1, s->x); /* a new tensor: axpy does not work in place on the memory */
+    if (!sum)
+        return NULL;
+    oas_graph_copy(g, s->f->memory.data, sum->data, oas_bytes(sum));
+    return oas_axpy(g, oas_axpy(g, sum, 1, s->x), 1, &constant);
+}
+
+/* Twice x, by an op that only the CPU has. */
+static bool double_shape(graph *g, node *n)
+{
+    (void)g;
+    n->out->shape = n->in[0]->shape;
+    n->out->dtype = OAS_F32;
+    return true;
+}
+
+static oasis_status double_ref(graph *g, const node *n)
+{
+    (void)g;
+    for (int64_t i = 0; i < oas_count(&n->out->shape); i++)
+        oas_f32(n->out)[i] = 2 * oas_f32(n->in[0])[i];
+    return OASIS_OK;
+}
+
+static const op double_op = {
+    .name = "double", .stage = "passes", .n_in = 1, .shape = double_shape, .forward = {[OAS_REF] = double_ref}};
+
+static tensor *on_the_host(graph *g, void *arg)
+{
+    const stretch *s = arg;
+    s->f->calls++;
+    return oas_apply(g, &double_op, &(tensor *){s->x}, "", 1);
+}
+
+/* Runs it on x = run + i/8 after a reset, and gives value i of the result, i = 3. */
+static float value_of(fixture *f, oas_replay_fn *fn, const char *name, int run)
+{
+    enum { AT = 3 };
+    float x[N], y[N];
+    pack_key key = {{0}};
+    strncpy((char *)key.bytes, name, sizeof key.bytes - 1);
+    for (int i = 0; i < N; i++)
+        x[i] = (float)run + (float)i / 8;
+    oas_graph_reset(&f->g);
+    stretch s = {f, oas_tensor(&f->g, OAS_F32, OAS_SHAPE1(N))};
+    oas_graph_upload(&f->g, s.x, x);
+    tensor *result = oas_replay(&f->g, &f->replays, &key, fn, &s);
+    if (!result)
+        return -1;
+    assert_int_equal(oas_count(&result->shape), N);
+    if (oas_graph_download(&f->g, y, result) < 0)
+        fail_msg("%s", f->g.message.text);
+    return y[AT];
+}
+
+static void test_replays(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    float memory = 0;
+    for (int run = 0; run < RUNS; run++) {
+        float x = (float)run + 3.f / 8;
+        memory += x;
+        assert_float_equal(value_of(f, accumulate, "sum", run), memory + x + 3, 0);
+    }
+    /* Called for the first run and for the recording. */
+    assert_int_equal(f->calls, 2);
+    assert_int_equal(f->replays.recorded, 1);
+    assert_int_equal(f->replays.replayed, RUNS - 1);
+    assert_int_equal(f->replays.refused, 0);
+    assert_int_equal(f->replays.calls, RUNS);
+    double flops = f->g.flops;
+    value_of(f, accumulate, "sum", 0);
+    assert_true(f->g.flops >= flops); /* counted as if it had been called */
+}
+
+static void test_keys(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    for (int run = 0; run < 3; run++) {
+        value_of(f, accumulate, "one", run);
+        value_of(f, accumulate, "other", run);
+    }
+    assert_int_equal(f->calls, 4);
+    assert_int_equal(f->replays.recorded, 2);
+    /* Where the arena stands elsewhere, the addresses of a recording do not hold. */
+    oas_graph_reset(&f->g);
+    assert_non_null(oas_scratch(&f->g, 256));
+    stretch s = {f, oas_tensor(&f->g, OAS_F32, OAS_SHAPE1(N))};
+    float x[N] = {0};
+    oas_graph_upload(&f->g, s.x, x);
+    assert_non_null(oas_replay(&f->g, &f->replays, &(pack_key){"one"}, accumulate, &s));
+    assert_int_equal(f->calls, 5);
+}
+
+/* What an op does on the host cannot be recorded: the stretch is called each time, and its results are right. */
+static void test_refusal(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    for (int run = 0; run < RUNS; run++)
+        assert_float_equal(value_of(f, on_the_host, "host", run), 2 * ((float)run + 3.f / 8), 0);
+    assert_int_equal(f->calls, RUNS + 1); /* once for the attempt to record */
+    assert_int_equal(f->replays.refused, 1);
+    assert_int_equal(f->replays.recorded, 0);
+    assert_int_equal(f->replays.replayed, 0);
+}
+
+static void test_plain(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    f->replays.off = true;
+    for (int run = 0; run < RUNS; run++)
+        value_of(f, accumulate, "sum", run);
+    assert_int_equal(f->calls, RUNS);
+    f->replays.off = false;
+    f->g.timed = true;
+    for (int run = 0; run < RUNS; run++)
+        value_of(f, accumulate, "sum", run);
+    assert_int_equal(f->calls, 2 * RUNS);
+    assert_int_equal(f->replays.recorded, 0);
+}
+
+static void test_cancel(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    for (int i = 0; i < 4; i++) {
+        /* Before the first run, the recording, a replay, and not at all. */
+        atomic_store(&f->cancel, i < 3);
+        float value = value_of(f, accumulate, "sum", i);
+        assert_int_equal(f->g.status, i < 3 ? OASIS_E_CANCELLED : OASIS_OK);
+        assert_true(i == 3 || value == -1);
+        atomic_store(&f->cancel, false);
+        assert_true(value_of(f, accumulate, "sum", i) >= 0);
+    }
+    assert_int_equal(f->replays.recorded, 1);
+}
+
+/* ---- an upscaler --------------------------------------------------------------------------------------------------------- */
+
+enum { FRAMES = 21, SIDE = 20, SHOT = 7 };
+
+/* All frames one after the other, three shots; how often networks were replayed. */
+static float *upscaled(oasis_model *model, bool off, size_t *count, int64_t *replayed)
+{
+    oasis_options o;
+    oasis_upscaler *u = NULL;
+    oasis_message why = {""};
+    oasis_plan plan;
+    oasis_options_init(&o);
+    o.scale = 2;
+    o.window_frames = 5;
+    o.device = "cuda";
+    if (oasis_upscaler_open(&u, model, &o, SIDE, SIDE, &why) < 0)
+        fail_msg("%s", why.text);
+    u->replays.off = off;
+    oasis_upscaler_plan(u, &plan);
+    size_t each = (size_t)plan.width * (size_t)plan.height * 3;
+    float *all = malloc(FRAMES * each * sizeof *all);
+    assert_non_null(all);
+    *count = 0;
+    for (int sent = 0;;) {
+        oasis_frame frame = {0};
+        oasis_status s = oasis_upscaler_receive(u, &frame);
+        if (s == OASIS_AGAIN && sent < FRAMES) {
+            assert_int_equal(oasis_frame_new(&frame, SIDE, SIDE, false), OASIS_OK);
+            int shot = sent / SHOT;
+            for (int i = 0; i < SIDE * SIDE * 3; i++)
+                frame.rgb[i] = (float)(0.15 + 0.3 * shot + 0.1 * sin(0.4 * (i / 3 % SIDE) * (shot + 1) + 0.2 * sent));
+            assert_int_equal(oasis_upscaler_send(u, &frame), OASIS_OK);
+            sent++;
+        } else if (s == OASIS_AGAIN) {
+            oasis_upscaler_send(u, NULL);
+        } else if (s == OASIS_OK) {
+            memcpy(all + *count, frame.rgb, each * sizeof *all);
+            *count += each;
+            oasis_frame_free(&frame);
+        } else if (s == OASIS_END) {
+            break;
+        } else {
+            fail_msg("%s", oasis_upscaler_message(u));
+        }
+    }
+    assert_int_equal(*count, FRAMES * each);
+    assert_int_equal(u->statistics.shots, FRAMES / SHOT);
+    assert_int_equal(u->replays.refused, 0);
+    *replayed = u->replays.replayed;
+    oasis_upscaler_close(&u);
+    return all;
+}
+
+static void test_upscaler(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    oasis_message why = {""};
+    oasis_model *model = NULL;
+    size_t n, m;
+    int64_t with, without;
+    if (oasis_model_open(&model, MODEL, &why) < 0)
+        fail_msg("%s", why.text);
+    float *expected = upscaled(model, true, &n, &without), *got = upscaled(model, false, &m, &with);
+    assert_int_equal(without, 0);
+    /* Of 9 calls of each of projecting and decoding, and at least 3 windows, the first of each kind are called. */
+    assert_true(with >= 9);
+    assert_int_equal(n, m);
+    assert_memory_equal(got, expected, n * sizeof *got);
+    free(got);
+    free(expected);
+    oasis_model_close(&model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_replays, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refusal, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_plain, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_upscaler, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("cuda/replay", tests, NULL, NULL);
+}
