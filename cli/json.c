@@ -108,11 +108,12 @@ json_t *cli_json_statistics(const oasis_statistics *s)
         json_array_append_new(stages, json_pack("{s:o, s:o, s:o}", "name", cli_json_text(s->stages[i].name),
                                                 "elapsed_ms", cli_json_number(s->stages[i].seconds * 1000), "flops",
                                                 cli_json_number(s->stages[i].flops)));
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "frames_in", (json_int_t)s->frames_in, "frames_out",
-                     (json_int_t)s->frames_out, "shots", (json_int_t)s->shots, "windows", (json_int_t)s->windows,
-                     "windows_recomputed", (json_int_t)s->windows_recomputed, "mem_peak_bytes",
-                     (json_int_t)s->peak_bytes, "transformer_ms",
-                     cli_json_number(s->transformer_seconds * 1000), "decoder_ms",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:o, s:o, s:o}", "frames_in",
+                     (json_int_t)s->frames_in, "frames_out", (json_int_t)s->frames_out, "shots", (json_int_t)s->shots,
+                     "windows", (json_int_t)s->windows, "windows_recomputed", (json_int_t)s->windows_recomputed,
+                     "network_calls", (json_int_t)s->network_calls, "network_launches", (json_int_t)s->network_launches,
+                     "networks_uncaptured", s->networks_uncaptured, "mem_peak_bytes", (json_int_t)s->peak_bytes,
+                     "transformer_ms", cli_json_number(s->transformer_seconds * 1000), "decoder_ms",
                      cli_json_number(s->decoder_seconds * 1000), "stages", stages);
 }
 

@@ -27,7 +27,8 @@ static const oasis_option file_rows[] = {
     {"model", 'm', NULL, OASIS_OPTION_TEXT, OWN(model), 0, 0, NULL, "NAME|PATH", CLI_DEFAULT_MODEL,
      "model, by file or by name", "Files"},
     {"decoder", 0, NULL, OASIS_OPTION_TEXT, OWN(decoder), 0, 0, NULL, "NAME|PATH", NULL,
-     "take the decoder of this file in place of the model's: a model, a decoder, or a Wan2.1 or TAEHV checkpoint", "Files"},
+     "take the decoder of this file in place of the model's: a model, a decoder, or a Wan2.1 or TAEHV checkpoint",
+     "Files"},
     {"model-dir", 0, NULL, OASIS_OPTION_TEXT, OWN(model_dir), 0, 0, NULL, "DIR", NULL,
      "look for models by name in this folder first", "Files"},
     {.name = NULL},
@@ -62,8 +63,8 @@ typedef struct run {
     oasis_model *model;
     char model_path[PATH_SIZE];
     int width, height; /* of the input; 0 while it is unknown */
-    int64_t frames; /* expected, 0 where unknown */
-    json_t *report; /* NULL without --json */
+    int64_t frames;    /* expected, 0 where unknown */
+    json_t *report;    /* NULL without --json */
     oasis_status status;
     oasis_message message;
     int code;
@@ -265,6 +266,12 @@ static void print_stages(const oasis_statistics *s, double seconds)
     fprintf(stderr, "of these, transformer %.1f s, decoder %.1f s\n", s->transformer_seconds, s->decoder_seconds);
     fprintf(stderr, "memory at the peak: %s; shots: %lld; windows: %lld\n", cli_bytes(s->peak_bytes).text,
             (long long)s->shots, (long long)s->windows);
+    if (s->network_calls > 0)
+        fprintf(stderr, "GPU: %lld of %lld calls of networks as one launch\n", (long long)s->network_launches,
+                (long long)s->network_calls);
+    if (s->networks_uncaptured > 0)
+        fprintf(stderr, "GPU: %d networks cannot be launched at once, since the CPU computes a part of them\n",
+                s->networks_uncaptured);
 }
 
 static void print_result(const run *r, const oasis_job_result *result)

@@ -110,8 +110,8 @@ static void bench_peak(bench *b)
     const char *detail = b->device->cuda ? "the largest product" : "multiply-adds on registers";
     for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++) {
         if (t == OAS_F32 || oas_device_has_bf16(b->device))
-            report(b, (oasis_bench_row){"peak", "peak_gflops", detail, oas_dtype_name(t), "GFLOP/s",
-                                        b->peak[t] * 1e-9, b->peak[t] * 1e-9});
+            report(b, (oasis_bench_row){"peak", "peak_gflops", detail, oas_dtype_name(t), "GFLOP/s", b->peak[t] * 1e-9,
+                                        b->peak[t] * 1e-9});
     }
 }
 
@@ -122,7 +122,8 @@ static tensor *call_dense(graph *g, void *arg)
 }
 
 /* A product with weights packed beforehand, as a model's are. */
-static void bench_dense_one(bench *b, oas_dtype type, int64_t m, int64_t k, int64_t n, const char *name, const char *detail)
+static void bench_dense_one(bench *b, oas_dtype type, int64_t m, int64_t k, int64_t n, const char *name,
+                            const char *detail)
 {
     size_t bytes = (size_t)(m * k + m * n + k * n) * 8 + (64 << 20);
     parameter_set weights = {.create = true, .path = "bench"};
@@ -166,7 +167,8 @@ static tensor *call_conv(graph *g, void *arg)
     return oas_conv(g, c->x, &c->layer, NULL, OAS_LINEAR, NULL);
 }
 
-static void bench_conv_one(bench *b, oas_dtype type, int64_t height, int64_t width, int64_t channels, const char *detail)
+static void bench_conv_one(bench *b, oas_dtype type, int64_t height, int64_t width, int64_t channels,
+                           const char *detail)
 {
     size_t bytes = (size_t)(2 * height * width * channels) * 8 + (64 << 20);
     parameter_set weights = {.create = true, .path = "bench"};
@@ -179,8 +181,8 @@ static void bench_conv_one(bench *b, oas_dtype type, int64_t height, int64_t wid
     double t = weights.status < 0 ? -1 : seconds_of(b, call_conv, &c);
     double rate = 2. * 2. * (double)(height * width) * 9. * (double)channels * (double)channels / t;
     if (t > 0)
-        report(b, (oasis_bench_row){"conv", "conv_fraction", detail, oas_dtype_name(type), "of peak", rate / b->peak[type],
-                                    rate * 1e-9});
+        report(b, (oasis_bench_row){"conv", "conv_fraction", detail, oas_dtype_name(type), "of peak",
+                                    rate / b->peak[type], rate * 1e-9});
     oas_parameters_free(&weights);
 }
 
@@ -304,8 +306,8 @@ static void bench_attention(bench *b)
                                         "of peak", flops / global / peak, flops / global * 1e-9});
         double intra = attention_seconds(b, t, OAS_HEAD_INTRA, &flops);
         if (intra > 0)
-            report(b, (oasis_bench_row){"attention", "attention_intra_fraction", "one head of 128, 5 x 3600 tokens", type,
-                                        "of peak", flops / intra / peak, flops / intra * 1e-9});
+            report(b, (oasis_bench_row){"attention", "attention_intra_fraction", "one head of 128, 5 x 3600 tokens",
+                                        type, "of peak", flops / intra / peak, flops / intra * 1e-9});
         double window = attention_seconds(b, t, OAS_HEAD_WINDOW, &flops);
         if (global > 0 && window > 0)
             report(b, (oasis_bench_row){"attention", "window_speedup_over_global", "3x5x5 at 5 x 45 x 80 tokens", type,
@@ -384,16 +386,38 @@ static void bench_block(bench *b)
     for (int i = 0; i < 3; i++) {
         seconds[i] = bench_block_one(b, kinds[i], names[i][0], names[i][2], &flops[i]);
         if (i > 0 && seconds[0] > 0 && seconds[i] > 0)
-            report(b, (oasis_bench_row){"block", names[i][1], "share of the all-global time, over the share of its FLOPs",
-                                        oas_dtype_name(best_type(b)), "times",
-                                        seconds[i] / seconds[0] / (flops[i] / flops[0]), 0});
+            report(b, (oasis_bench_row){
+                          "block", names[i][1], "share of the all-global time, over the share of its FLOPs",
+                          oas_dtype_name(best_type(b)), "times", seconds[i] / seconds[0] / (flops[i] / flops[0]), 0});
     }
 }
 
-/* Frames of moving noise through the whole network. */
-static double upscale_clip(bench *b, oasis_upscaler *u, int width, int height, int frames)
+/* Frames of moving noise. */
+static oasis_frame *noise(bench *b, int width, int height, int frames)
 {
-    oasis_status s = OASIS_OK;
+    oasis_frame *list = oas_alloc((size_t)frames, sizeof *list);
+    oasis_status s = list ? OASIS_OK : OASIS_E_MEMORY;
+    for (int k = 0; k < frames && s == OASIS_OK; k++) {
+        s = oasis_frame_new(&list[k], width, height, false);
+        for (int i = 0; s == OASIS_OK && i < width * height * 3; i++)
+            list[k].rgb[i] = (float)((i / 3 + k) % 97) / 96.f;
+    }
+    if (s < 0)
+        b->graph.status = oas_fail_memory(b->message, (size_t)frames * (size_t)(width * height) * 12, "noise");
+    return list;
+}
+
+static void free_noise(oasis_frame *list, int frames)
+{
+    for (int k = 0; list && k < frames; k++)
+        oasis_frame_free(&list[k]);
+    oas_free(list);
+}
+
+/* Seconds of frames through the whole network, from when the first `skipped` are out. */
+static double upscale_clip(bench *b, oasis_upscaler *u, oasis_frame *list, int frames, int skipped)
+{
+    oasis_status s = b->graph.status;
     double start = oas_now();
     int sent = 0, got = 0;
     while (s >= 0 && got < frames && !b->stopped) {
@@ -402,14 +426,10 @@ static double upscale_clip(bench *b, oasis_upscaler *u, int width, int height, i
         if (s == OASIS_OK) {
             got++;
             oasis_frame_free(&f);
-        } else if (s == OASIS_AGAIN && sent < frames) {
-            s = oasis_frame_new(&f, width, height, false);
-            for (int i = 0; s == OASIS_OK && i < width * height * 3; i++)
-                f.rgb[i] = (float)((i / 3 + sent) % 97) / 96.f;
-            s = s == OASIS_OK ? oasis_upscaler_send(u, &f) : s;
-            sent++;
+            start = got == skipped ? oas_now() : start;
         } else if (s == OASIS_AGAIN) {
-            s = oasis_upscaler_send(u, NULL);
+            s = oasis_upscaler_send(u, sent < frames ? &list[sent] : NULL);
+            sent++;
         }
     }
     if (s < 0) {
@@ -420,42 +440,57 @@ static double upscale_clip(bench *b, oasis_upscaler *u, int width, int height, i
     return oas_now() - start;
 }
 
-static void bench_model(bench *b)
+enum { CLIP = 65, GPU_CLIP = 321 }; /* on a GPU the first CLIP frames are not counted: they make what is kept */
+
+/* Frames a second of an upscaler of its own, or below 0; `apart`: with a launch for every op. */
+static double bench_upscaler(bench *b, bool apart, oasis_plan *plan, oasis_statistics *done)
 {
-    enum { IN_WIDTH = 320, IN_HEIGHT = 180, FRAMES = 65 };
+    enum { IN_WIDTH = 320, IN_HEIGHT = 180 };
     oasis_options o;
     oasis_upscaler *u = NULL;
-    oasis_plan plan;
-    oasis_statistics done;
     oasis_options_init(&o);
     device_name name = oas_device_name(b->device);
     o.device = name.text;
     o.threads = oas_pool_workers(b->device->pool);
     o.scene_cuts = false;
-    if (b->stopped)
-        return;
     oasis_status s = oasis_upscaler_open(&u, b->model, &o, IN_WIDTH, IN_HEIGHT, b->message);
     if (s < 0) {
         b->graph.status = s;
-        return;
+        return -1;
     }
+    u->replays.off = apart;
     oasis_upscaler_calibrate(u);
-    oasis_upscaler_plan(u, &plan);
-    double t = upscale_clip(b, u, IN_WIDTH, IN_HEIGHT, FRAMES);
-    oasis_upscaler_statistics(u, &done);
-    const char *type = plan.bf16 ? "bf16" : "fp32";
-    if (t > 0) {
-        double fps = FRAMES / t, rate = plan.flops_per_frame * fps;
-        report(b, (oasis_bench_row){"model", "model_720p_fps", "320 x 180 to 1280 x 720, network alone", type, "frames/s", fps,
-                                    rate * 1e-9});
-        report(b, (oasis_bench_row){"model", "model_720p_fraction", "the same", type, "of peak",
-                                    rate / b->peak[plan.bf16 ? OAS_BF16 : OAS_F32], rate * 1e-9});
-        report(b, (oasis_bench_row){"model", "predicted_over_measured_s", "time per frame, planned", type, "times",
-                                    plan.seconds_per_frame * fps, 0});
-        report(b, (oasis_bench_row){"model", "model_peak_bytes", "held by the upscaler", type, "bytes",
-                                    (double)done.peak_bytes, 0});
-    }
+    oasis_upscaler_plan(u, plan);
+    int frames = b->device->cuda ? GPU_CLIP : CLIP, skipped = b->device->cuda ? CLIP : 0;
+    oasis_frame *list = noise(b, IN_WIDTH, IN_HEIGHT, frames);
+    double t = upscale_clip(b, u, list, frames, skipped);
+    oasis_upscaler_statistics(u, done);
+    free_noise(list, frames);
     oasis_upscaler_close(&u);
+    return t > 0 ? (frames - skipped) / t : -1;
+}
+
+static void bench_model(bench *b)
+{
+    oasis_plan plan;
+    oasis_statistics done;
+    double fps = b->stopped ? -1 : bench_upscaler(b, false, &plan, &done);
+    if (fps < 0)
+        return;
+    const char *type = plan.bf16 ? "bf16" : "fp32";
+    double rate = plan.flops_per_frame * fps;
+    report(b, (oasis_bench_row){"model", "model_720p_fps", "320 x 180 to 1280 x 720, network alone", type, "frames/s",
+                                fps, rate * 1e-9});
+    report(b, (oasis_bench_row){"model", "model_720p_fraction", "the same", type, "of peak",
+                                rate / b->peak[plan.bf16 ? OAS_BF16 : OAS_F32], rate * 1e-9});
+    report(b, (oasis_bench_row){"model", "predicted_over_measured_s", "time per frame, planned", type, "times",
+                                plan.seconds_per_frame * fps, 0});
+    report(b, (oasis_bench_row){"model", "model_peak_bytes", "held by the upscaler", type, "bytes",
+                                (double)done.peak_bytes, 0});
+    double apart = b->device->cuda && !b->stopped ? bench_upscaler(b, true, &plan, &done) : -1;
+    if (apart > 0)
+        report(b, (oasis_bench_row){"model", "model_one_launch_speedup", "over a launch for every op", type, "times",
+                                    fps / apart, 0});
 }
 
 static const struct {
@@ -484,9 +519,9 @@ oasis_status oasis_bench(oasis_model *model, const char *stage, const char *wher
     for (int i = 0; i < N_STAGES; i++)
         known = known || strcmp(stage, stages[i].name) == 0;
     if (!known)
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model, decoder",
-                        stage);
+        return oas_fail(
+            message, OASIS_E_ARGUMENT,
+            "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model, decoder", stage);
     OAS_TRY(oas_device_open(&b.device, where, threads, message));
     for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++)
         b.peak[t] = b.device->cuda ? gpu_peak(&b, t) : oas_peak(b.device->level, t, b.device->pool);

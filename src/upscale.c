@@ -18,6 +18,7 @@
  * Frames are upscaled twice, for projecting and for decoding: that is cheap, holding large frames is not.
  */
 #include "upscale.h"
+#include "cuda/passes.h"
 
 #include <math.h>
 #include <string.h>
@@ -44,8 +45,7 @@ static oasis_status open_image_parts(oasis_upscaler *u, oasis_message *message)
     if (scratch > 0 && !(u->correction = oas_alloc(scratch, sizeof(float))))
         return oas_fail_memory(message, scratch * sizeof(float), "the colour correction");
     size_t frame = (size_t)s->out_width * (size_t)s->out_height * 3;
-    bool looks_back = u->options.color_fix != OASIS_COLOR_FIX_NONE || u->options.strength < 1;
-    if (looks_back && !(u->before = oas_alloc_unset(frame, sizeof(float))))
+    if (s->looks_back && !u->device->cuda && !(u->before = oas_alloc_unset(frame, sizeof(float))))
         return oas_fail_memory(message, frame * sizeof(float), "a frame");
     return OASIS_OK;
 }
@@ -75,7 +75,7 @@ static oasis_status open_buffers(oasis_upscaler *u, oasis_message *message)
         return oas_fail_memory(message, u->planned.grids, "the latents");
     if (!oas_graph_open(&u->graph, u->planned.arena))
         return oas_fail_memory(message, u->planned.arena, "the network's activations");
-    return OASIS_OK;
+    return u->device->cuda ? oas_open_transfers(u, message) : OASIS_OK;
 }
 
 static oasis_status open_upscaler(oasis_upscaler *u, int width, int height, oasis_message *message)
@@ -125,6 +125,7 @@ void oasis_upscaler_close(oasis_upscaler **out)
         oasis_frame_free(&u->queue[(u->queue_first + i) % u->queue_size].frame);
     for (int i = 0; i < u->ready_count; i++)
         oasis_frame_free(&u->ready[u->ready_first + i]);
+    oas_close_transfers(u);
     for (int i = 0; u->states && i <= u->sizes.tile_rows * u->sizes.tile_columns; i++)
         oas_state_free(&u->states[i]);
     oas_free(u->states);
@@ -208,7 +209,7 @@ static tensor *enlarged(oasis_upscaler *u, int64_t first, int64_t frames, int64_
     for (int64_t i = 0; pixels && i < frames; i++) {
         const float *from = queued(u, first + i < last ? first + i : last)->frame.rgb;
         if (there) {
-            oas_enlarge_on_gpu(g, s, u->resize_spec.a, from, (float *)pixels->data + (size_t)i * each);
+            oas_enlarge_on_gpu(u, from, (float *)pixels->data + (size_t)i * each);
         } else if (!g->cuda) {
             oas_resize(u->resizer, u->device->pool, from, (float *)pixels->data + (size_t)i * each, 2.f, -1.f);
         } else if (host) {
@@ -221,11 +222,6 @@ static tensor *enlarged(oasis_upscaler *u, int64_t first, int64_t frames, int64_
     oas_free(host);
     u->seconds_resize += oas_now() - start;
     return pixels;
-}
-
-static oasis_status graph_status(oasis_upscaler *u, const graph *g)
-{
-    return g->status < 0 ? oas_fail(&u->message, g->status, "%s", g->message.text) : OASIS_OK;
 }
 
 /* Values of a latent in a buffer. */
@@ -276,9 +272,9 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
     make_room(u);
     tensor *pixels = enlarged(u, u->projected, frames, u->projected + here - 1);
     tensor *c = oas_run_network(u, (network_call){.kind = NETWORK_PROJECT, .pixels = pixels, .start = start});
-    OAS_TRY(graph_status(u, &u->graph));
+    OAS_TRY(oas_graph_status(u, &u->graph));
     oas_graph_copy(&u->graph, held(u, &u->c, u->shot_latents), c->data, oas_bytes(c));
-    OAS_TRY(graph_status(u, &u->graph));
+    OAS_TRY(oas_graph_status(u, &u->graph));
     if (start)
         u->statistics.shots++;
     u->shot_latents++;
@@ -288,20 +284,30 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
 
 /* ---- restore ------------------------------------------------------------------------------------------------------------ */
 
+static bool all_finite_on_gpu(graph *g, const tensor *z)
+{
+    int32_t count = 0;
+    size_t mark = oas_graph_mark(g);
+    tensor *flag = oas_tensor(g, OAS_F32, OAS_SHAPE1(1));
+    if (!flag || oas_graph_zero(g, flag->data, sizeof count) < 0)
+        return false;
+    oasis_status s = g->cuda->tables.passes->not_finite(g->cuda, flag->data, z->data, oas_count(&z->shape));
+    if (s < 0)
+        oas_graph_fail(g, s, "looking at the transformer's result on the GPU failed");
+    oas_graph_download_part(g, &count, flag, 0, sizeof count);
+    oas_graph_release(g, mark);
+    return g->status == OASIS_OK && count == 0;
+}
+
 static bool all_finite(graph *g, const tensor *z)
 {
-    int64_t n = oas_count(&z->shape);
-    float *copy = g->cuda ? oas_alloc_unset((size_t)n, sizeof *copy) : NULL;
-    if (g->cuda && (!copy || oas_graph_download(g, copy, z) < 0)) {
-        oas_free(copy);
-        return false;
-    }
-    const float *values = copy ? copy : z->data;
+    if (g->cuda)
+        return all_finite_on_gpu(g, z);
+    const float *values = z->data;
     /* A sum of differences is NaN as soon as one value is not finite; the loop has no branch. */
     float probe = 0;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0, n = oas_count(&z->shape); i < n; i++)
         probe += values[i] - values[i];
-    oas_free(copy);
     return probe == 0.f;
 }
 
@@ -403,14 +409,14 @@ static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t lat
     oas_graph_reset(g);
     tensor *c = cut_out(u, g, first, latents, y, x);
     tensor *z = oas_run_network(u, (network_call){.kind = NETWORK_RESTORE, .x = c, .part = (int)latents});
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     u->statistics.windows++;
     bool finite = all_finite(g, z);
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     if (!finite && g->compute != OAS_F32) {
         z = restore_exactly(u, first, latents, y, x);
         if (!z)
-            return u->exact.status < 0 ? graph_status(u, &u->exact) : OASIS_E_MEMORY;
+            return u->exact.status < 0 ? oas_graph_status(u, &u->exact) : OASIS_E_MEMORY;
         g = &u->exact;
         finite = all_finite(g, z);
     }
@@ -420,7 +426,7 @@ static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t lat
                         "input is unusable",
                         (long long)u->statistics.frames_out);
     add_window(u, g, z, latents, row, column);
-    return graph_status(u, g);
+    return oas_graph_status(u, g);
 }
 
 /* Blends the window's sum into z: what is final stays, what waited is mixed, what is new is taken over. */
@@ -444,7 +450,7 @@ static oasis_status blend_in_time(oasis_upscaler *u, int64_t first, int64_t late
             oas_graph_copy(g, z, mixed->data, each * sizeof(float));
         oas_graph_release(g, mark);
     }
-    return graph_status(u, g);
+    return oas_graph_status(u, g);
 }
 
 /* All windows in space over the latents first .. first+latents-1. */
@@ -454,7 +460,7 @@ static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, b
     double start = oas_now();
     oas_graph_reset(&u->graph);
     oas_graph_zero(&u->graph, u->window.data, oas_bytes(&u->window));
-    OAS_TRY(graph_status(u, &u->graph));
+    OAS_TRY(oas_graph_status(u, &u->graph));
     for (int row = 0; row < s->rows.count; row++)
         for (int column = 0; column < s->columns.count; column++)
             OAS_TRY(restore_window(u, first, latents, row, column));
@@ -491,7 +497,7 @@ static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixel
     size_t part_each = (size_t)(a.with_rows * P) * (size_t)(a.with_columns * P) * 3;
     tensor *piece = oas_tensor(g, x->dtype, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, channels));
     tensor *part = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, a.with_rows * P, a.with_columns * P, 3));
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     copy_area(g, piece->data, a.with_columns, 0, 0, x->data, s->grid_width, a.from_column, a.from_row, a.with_columns,
               a.with_rows, cell);
     for (int64_t f = 0; f < frames; f++)
@@ -500,56 +506,12 @@ static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixel
                   a.with_columns * P, a.with_rows * P, 3 * sizeof(float));
     tensor *out = oas_run_network(
         u, (network_call){.kind = NETWORK_TILE, .state = &u->states[tile], .part = tile, .x = piece, .pixels = part});
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     for (int64_t f = 0; f < frames; f++)
         copy_area(g, (float *)result->data + (size_t)f * whole, s->padded_width, a.column * P, a.row * P,
                   (const float *)out->data + (size_t)f * part_each, a.with_columns * P, (a.column - a.from_column) * P,
                   (a.row - a.from_row) * P, a.columns * P, a.rows * P, 3 * sizeof(float));
-    return graph_status(u, g);
-}
-
-static oasis_status enlarge_alpha(oasis_upscaler *u, const oasis_frame *source, oasis_frame *out)
-{
-    if (!u->alpha_resizer) {
-        oas_resize_spec spec = u->resize_spec;
-        spec.channels = 1;
-        spec.padded_width = spec.padded_height = 0;
-        OAS_TRY(oas_resizer_new(&u->alpha_resizer, &spec, &u->message));
-    }
-    oas_resize(u->alpha_resizer, u->device->pool, source->alpha, out->alpha, 1.f, 0.f);
-    for (size_t i = 0; i < (size_t)out->width * (size_t)out->height; i++)
-        out->alpha[i] = fminf(fmaxf(out->alpha[i], 0.f), 1.f);
-    return OASIS_OK;
-}
-
-/* Makes the output frame of one decoded frame and puts it into the ready list. */
-static oasis_status finish(oasis_upscaler *u, const oasis_frame *source, const float *decoded,
-                           const float *enlarged_input)
-{
-    const upscale_sizes *s = &u->sizes;
-    oasis_frame *out = &u->ready[u->ready_count];
-    double start = oas_now();
-    if (oas_frame_new_unset(out, s->out_width, s->out_height, source->alpha != NULL) < 0)
-        return oas_fail_memory(&u->message, (size_t)s->out_width * (size_t)s->out_height * 12, "a finished frame");
-    u->ready_count++;
-    out->pts = source->pts;
-    out->duration = source->duration;
-    out->opaque = source->opaque;
-    oas_crop_frame(&u->graph, s, decoded, out->rgb);
-    OAS_TRY(graph_status(u, &u->graph));
-    if (u->before) {
-        float *before = u->before;
-        oas_crop_frame(&u->graph, s, enlarged_input, before);
-        OAS_TRY(graph_status(u, &u->graph));
-        if (u->options.color_fix != OASIS_COLOR_FIX_NONE)
-            oas_color_fix(u->options.color_fix, u->device->pool, s->out_width, s->out_height, out->rgb, before,
-                          u->correction);
-        float strength = (float)u->options.strength;
-        for (size_t i = 0; i < (size_t)s->out_width * (size_t)s->out_height * 3; i++)
-            out->rgb[i] = before[i] + strength * (out->rgb[i] - before[i]);
-    }
-    u->seconds_finish += oas_now() - start;
-    return source->alpha ? enlarge_alpha(u, source, out) : OASIS_OK;
+    return oas_graph_status(u, g);
 }
 
 /* Decodes the next final latent; its frames leave the queue. */
@@ -563,10 +525,10 @@ static oasis_status decode(oasis_upscaler *u)
     const float *z = held(u, &u->z, u->decoded);
     oas_graph_reset(g);
     tensor *pixels = enlarged(u, 0, frames, real - 1), *result;
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     int tiles = s->tile_rows * s->tile_columns, channels = u->model->file.config.latent_channels;
     tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, channels));
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     double start = oas_now();
     oas_graph_copy(g, latent->data, z, oas_bytes(latent));
     if (tiles == 1) {
@@ -576,24 +538,19 @@ static oasis_status decode(oasis_upscaler *u)
         result = oas_tensor(g, OAS_F32, pixels->shape);
         const tensor *x =
             oas_run_network(u, (network_call){.kind = NETWORK_BEGIN, .state = &u->states[tiles], .x = latent});
-        OAS_TRY(graph_status(u, g));
+        OAS_TRY(oas_graph_status(u, g));
         for (int tile = 0; tile < tiles; tile++) {
             size_t mark = oas_graph_mark(g);
             OAS_TRY(decode_tile(u, tile, pixels, x, result));
             oas_graph_release(g, mark);
         }
     }
-    OAS_TRY(graph_status(u, g));
+    OAS_TRY(oas_graph_status(u, g));
     u->seconds_decode += oas_now() - start;
     u->ready_first = u->ready_count = 0;
-    for (int64_t i = 0; i < real; i++) {
-        oasis_frame *source = &queued(u, i)->frame;
-        size_t mark = oas_graph_mark(g);
-        OAS_TRY(finish(u, source, (const float *)result->data + (size_t)i * whole,
-                       (const float *)pixels->data + (size_t)i * whole));
-        oas_graph_release(g, mark);
-        oasis_frame_free(source);
-    }
+    for (int64_t i = 0; i < real; i++)
+        OAS_TRY(oas_finish_frame(u, &queued(u, i)->frame, (const float *)result->data + (size_t)i * whole,
+                                 (const float *)pixels->data + (size_t)i * whole));
     u->queue_first = (int)((u->queue_first + real) % u->queue_size);
     u->queue_count -= (int)real;
     u->projected -= real;
@@ -643,8 +600,13 @@ static oasis_status advance(oasis_upscaler *u)
 oasis_status oasis_upscaler_receive(oasis_upscaler *u, oasis_frame *frame)
 {
     while (u->status >= 0 && u->ready_count == 0) {
-        oasis_status s =
-            atomic_load(&u->cancelled) ? oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled") : advance(u);
+        oasis_status s = OASIS_AGAIN;
+        if (atomic_load(&u->cancelled))
+            s = oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled");
+        else if (u->coming_count <= OAS_LATENT_FRAMES)
+            s = advance(u);
+        if ((s == OASIS_AGAIN || s == OASIS_END) && oas_frame_due(u, s == OASIS_END))
+            s = oas_take_frame(u);
         if (s < 0)
             u->status = s;
         else if (s != OASIS_OK)

@@ -21,18 +21,20 @@ typedef struct upscale_sizes {
     int shared_latents;                             /* of neighbouring windows in time */
     cut rows, columns;                              /* of the grid into windows */
     int tile_rows, tile_columns;                    /* of the grid into decoder tiles, numbers of them */
+    bool looks_back;                                /* colour correction or strength need the enlarged input, too */
     oas_dtype compute;
 } upscale_sizes;
 
 /* Bytes an upscaler needs, by purpose. */
 typedef struct upscale_memory {
-    size_t arena;   /* the largest of projecting, restoring and decoding */
-    size_t restore; /* of these, restoring */
-    size_t step;    /* the last one planned */
-    size_t grids;   /* c and z of the latents at hand */
-    size_t states;  /* the decoder's memory */
-    size_t frames;  /* frames that wait, at most */
-    size_t weights; /* prepared */
+    size_t arena;     /* the largest of projecting, restoring and decoding */
+    size_t restore;   /* of these, restoring */
+    size_t step;      /* the last one planned */
+    size_t grids;     /* c and z of the latents at hand */
+    size_t states;    /* the decoder's memory */
+    size_t frames;    /* frames that wait, at most */
+    size_t transfers; /* frames on their way to a GPU and back, in its memory */
+    size_t weights;   /* prepared */
 } upscale_memory;
 
 /* Work of the stages of a network: FLOPs, and bytes moved by everything else. */
@@ -57,11 +59,11 @@ void oas_take_work(graph *g, stage_work *work, double times);
 
 /* ---- pictures (upscale_picture.c); a failure is the graph's ---------------------------------------------------------- */
 
-/* A frame [in_height,in_width,3] on the host to [padded] in [-1,1] on the GPU, bicubic with coefficient `a`. */
-void oas_enlarge_on_gpu(graph *g, const upscale_sizes *sizes, double a, const float *from, float *to);
-
-/* [padded] in [-1,1], where the graph computes, to the frame's size in [0,1] on the host. */
+/* [padded] in [-1,1] to the frame's size in [0,1], both where the graph computes. */
 void oas_crop_frame(graph *g, const upscale_sizes *sizes, const float *from, float *to);
+
+/* Copies by all threads. */
+void oas_copy_floats(oas_pool *pool, float *to, const float *from, size_t n);
 
 /* oasis_frame_new without clearing: for frames that are written in whole. */
 oasis_status oas_frame_new_unset(oasis_frame *frame, int width, int height, bool alpha);
@@ -114,6 +116,12 @@ typedef struct tile_area {
 } tile_area;
 tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile);
 
+/*
+ * Frames on their way to a GPU and back.  Of those that come back a latent's are computed while those of the one before
+ * are taken.
+ */
+enum { OAS_TRANSFERS = 2 * OAS_LATENT_FRAMES };
+
 /* ---- the upscaler itself ---------------------------------------------------------------------------------------------- */
 
 typedef struct waiting {
@@ -161,6 +169,13 @@ struct oasis_upscaler {
     int ready_first, ready_count;
     float *before, *correction; /* the enlarged input of a frame and scratch, for colour correction and strength */
     device_name device_name;
+
+    /* On a GPU. */
+    cuda_block up[OAS_TRANSFERS], down[OAS_TRANSFERS];
+    int64_t sent;                       /* by `up`, in turns */
+    oasis_frame coming[OAS_TRANSFERS];  /* sources of the frames in `down`, in turns */
+    int64_t coming_first, coming_count; /* the first of them, ever counted, and how many */
+
     oasis_statistics statistics;
     double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
 };
@@ -189,5 +204,32 @@ typedef struct network_call {
  * its inputs lie at the same places of the arena each time.
  */
 tensor *oas_run_network(oasis_upscaler *u, network_call call);
+
+/* The graph's failure as the upscaler's. */
+oasis_status oas_graph_status(oasis_upscaler *u, const graph *g);
+
+/* ---- frames (upscale_finish.c) ----------------------------------------------------------------------------------------- */
+
+/* Where frames on their way lie; close takes what there is. */
+oasis_status oas_open_transfers(oasis_upscaler *u, oasis_message *message);
+void oas_close_transfers(oasis_upscaler *u);
+
+/* A frame of the input on the host, enlarged on the GPU to [padded] in [-1,1]; a failure is the graph's. */
+void oas_enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to);
+
+/*
+ * Makes the output frame of `source`, which it takes, and puts it into the ready list; on a GPU it only sends it on its
+ * way.  `decoded` and `enlarged` are [padded] in [-1,1], where the graph computes.
+ */
+oasis_status oas_finish_frame(oasis_upscaler *u, oasis_frame *source, const float *decoded, const float *enlarged);
+
+/*
+ * Is it time to take the oldest frame on its way: it has arrived, the next latent's are on their way, too, or no more will
+ * come?
+ */
+bool oas_frame_due(oasis_upscaler *u, bool end);
+
+/* Waits for it and puts it into the ready list, which is empty. */
+oasis_status oas_take_frame(oasis_upscaler *u);
 
 #endif

@@ -1,21 +1,8 @@
-/* Pictures around the network: enlarging on a GPU, and cutting finished frames out of what was decoded. */
+/* Pictures around the network: cutting finished frames out of what was decoded, and copying them. */
 #include "cuda/passes.h"
 #include "upscale.h"
 
-void oas_enlarge_on_gpu(graph *g, const upscale_sizes *s, double a, const float *from, float *to)
-{
-    size_t mark = oas_graph_mark(g);
-    tensor *small = oas_tensor(g, OAS_F32, OAS_SHAPE3(s->in_height, s->in_width, 3));
-    const cuda_resize how = {
-        s->in_width, s->in_height, s->out_width, s->out_height, s->padded_width, s->padded_height, a, 2.f, -1.f};
-    if (!small || oas_graph_upload(g, small, from) < 0)
-        return;
-    oasis_status status = g->cuda->tables.passes->resize(g->cuda, (cuda_array){to, OAS_F32},
-                                                         (cuda_array){small->data, OAS_F32}, 1, &how);
-    if (status < 0)
-        oas_graph_fail(g, status, "enlarging a frame on the GPU failed");
-    oas_graph_release(g, mark); /* the stream reads it before anything else is put there */
-}
+#include <string.h>
 
 typedef struct crop_task {
     const upscale_sizes *sizes;
@@ -40,17 +27,11 @@ static void crop_slab(void *arg, int64_t slab, int worker)
 
 static void crop_on_gpu(graph *g, const upscale_sizes *s, const float *from, float *to)
 {
-    size_t mark = oas_graph_mark(g);
-    tensor *out = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->out_height, s->out_width, 3));
-    if (!out)
-        return;
     oasis_status status = g->cuda->tables.passes->finish(
-        g->cuda, (cuda_array){out->data, OAS_F32}, (cuda_array){(void *)(uintptr_t)from, OAS_F32}, 1, s->padded_height,
+        g->cuda, (cuda_array){to, OAS_F32}, (cuda_array){(void *)(uintptr_t)from, OAS_F32}, 1, s->padded_height,
         s->padded_width, s->out_height, s->out_width);
     if (status < 0)
         oas_graph_fail(g, status, "finishing a frame on the GPU failed");
-    oas_graph_download(g, to, out);
-    oas_graph_release(g, mark);
 }
 
 void oas_crop_frame(graph *g, const upscale_sizes *s, const float *from, float *to)
@@ -60,4 +41,26 @@ void oas_crop_frame(graph *g, const upscale_sizes *s, const float *from, float *
         crop_on_gpu(g, s, from, to);
     else
         oas_pool_run(g->device->pool, (s->out_height + CROP_ROWS - 1) / CROP_ROWS, crop_slab, &t);
+}
+
+typedef struct copy_task {
+    float *to;
+    const float *from;
+    size_t n;
+} copy_task;
+
+enum { COPY_FLOATS = 1 << 17 };
+
+static void copy_slab(void *arg, int64_t slab, int worker)
+{
+    (void)worker;
+    const copy_task *t = arg;
+    size_t begin = (size_t)slab * COPY_FLOATS, left = t->n - begin;
+    memcpy(t->to + begin, t->from + begin, (left < COPY_FLOATS ? left : COPY_FLOATS) * sizeof(float));
+}
+
+void oas_copy_floats(oas_pool *pool, float *to, const float *from, size_t n)
+{
+    copy_task t = {to, from, n};
+    oas_pool_run(pool, (int64_t)((n + COPY_FLOATS - 1) / COPY_FLOATS), copy_slab, &t);
 }

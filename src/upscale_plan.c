@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 enum {
-    SHARED_LATENTS = 2,       /* of windows in time (decisions 12) */
-    SHARED_GRID = 4,          /* least latents shared by windows in space */
+    SHARED_LATENTS = 2, /* of windows in time (decisions 12) */
+    SHARED_GRID = 4,    /* least latents shared by windows in space */
     DEFAULT_WINDOW_FRAMES = 17,
     DEFAULT_WINDOW_SIZE = 256,              /* pixels; or the trained size where that is larger */
     LEAST_WINDOW_SIZE = 6 * OAS_PIXEL_STEP, /* pixels; three times the shared part */
@@ -21,7 +21,7 @@ enum {
 
 size_t oas_upscale_total(const upscale_memory *m)
 {
-    return m->arena + m->grids + m->states + m->frames + m->weights;
+    return m->arena + m->grids + m->states + m->frames + m->transfers + m->weights;
 }
 
 /* A number of /proc/meminfo in bytes, or 0. */
@@ -119,21 +119,25 @@ static int larger(int a, int b)
 }
 
 /* As the options say, else about the size the model was trained at. */
-static oasis_status choose_windows(upscale_sizes *s, const oasis_options *o, const model_config *c, oasis_message *message)
+static oasis_status choose_windows(upscale_sizes *s, const oasis_options *o, const model_config *c,
+                                   oasis_message *message)
 {
     int frames = o->window_frames, side = o->window_size;
     if (frames < 0 || (frames > 0 && frames % OAS_LATENT_FRAMES != 1))
-        return oas_fail(message, OASIS_E_ARGUMENT, "a window of %d frames is not possible; it must be 4n+1: 5, 9, 13, ...",
-                        frames);
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "a window of %d frames is not possible; it must be 4n+1: 5, 9, 13, ...", frames);
     if (side != 0 && (side % OAS_PIXEL_STEP != 0 || side < LEAST_WINDOW_SIZE))
-        return oas_fail(message, OASIS_E_ARGUMENT, "a window of %d pixels is not possible; it must be a multiple of %d, "
-                        "at least %d", side, OAS_PIXEL_STEP, LEAST_WINDOW_SIZE);
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "a window of %d pixels is not possible; it must be a multiple of %d, "
+                        "at least %d",
+                        side, OAS_PIXEL_STEP, LEAST_WINDOW_SIZE);
     s->window_latents = ((frames > 0 ? frames : DEFAULT_WINDOW_FRAMES) - 1) / OAS_LATENT_FRAMES + 1;
     s->shared_latents = s->window_latents > SHARED_LATENTS ? SHARED_LATENTS : s->window_latents - 1;
     if (side > 0)
         cut_windows(s, side, side);
     else
-        cut_windows(s, larger(DEFAULT_WINDOW_SIZE, c->trained_window[1]), larger(DEFAULT_WINDOW_SIZE, c->trained_window[2]));
+        cut_windows(s, larger(DEFAULT_WINDOW_SIZE, c->trained_window[1]),
+                    larger(DEFAULT_WINDOW_SIZE, c->trained_window[2]));
     return OASIS_OK;
 }
 
@@ -219,11 +223,8 @@ static tensor *latent_of(graph *g, const upscale_sizes *s, const oasis_model *mo
     return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, model->file.config.latent_channels));
 }
 
-/* What lies in the arena behind the decoder's: the upscaled frame, for colour and strength. */
-static bool plan_decoded(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, decoder_state *state,
-                         tensor *result)
+static bool plan_decoded(graph *g, upscale_memory *m, stage_work *work, decoder_state *state, tensor *result)
 {
-    pixels_of(g, 1, s->out_height, s->out_width);
     m->states += state->bytes;
     oas_state_free(state);
     return plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, result);
@@ -233,7 +234,7 @@ static bool plan_whole(graph *g, const upscale_sizes *s, upscale_memory *m, stag
 {
     decoder_state state = {.started = true};
     tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
-    return plan_decoded(g, s, m, work, &state, oas_decode(g, model, &state, latent_of(g, s, model), pixels));
+    return plan_decoded(g, m, work, &state, oas_decode(g, model, &state, latent_of(g, s, model), pixels));
 }
 
 /* What every tile is cut from, and the result that they fill, come first in the arena. */
@@ -248,7 +249,7 @@ static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, stage
     oas_tensor(g, whole->dtype, whole->shape);
     tensor *piece = oas_tensor(g, whole->dtype, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, oas_last(whole, 0)));
     tensor *part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
-    return plan_decoded(g, s, m, work, &state, piece ? oas_decode_tile(g, model, &state, piece, part) : NULL);
+    return plan_decoded(g, m, work, &state, piece ? oas_decode_tile(g, model, &state, piece, part) : NULL);
 }
 
 static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, const oasis_model *model)
@@ -258,7 +259,7 @@ static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, stag
     pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
     tensor *x = oas_decode_begin(g, model, &state, latent_of(g, s, model));
     tensor whole = x ? *x : (tensor){0};
-    bool ok = plan_decoded(g, s, m, work, &state, x);
+    bool ok = plan_decoded(g, m, work, &state, x);
     for (int i = 0; ok && i < s->tile_rows * s->tile_columns; i++)
         ok = plan_tile(g, s, m, work, model, i, &whole);
     return ok;
@@ -282,10 +283,11 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
 {
     tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
     bool ok = plan_step(g, m, &work->project, 1. / OAS_LATENT_FRAMES, oas_project(g, model, pixels, false));
-    tensor *window = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window,
-                                                       model->file.config.in_dim));
+    tensor *window = oas_tensor(
+        g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window, model->file.config.in_dim));
     double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
-    ok = ok && plan_step(g, m, &work->restore, windows / OAS_LATENT_FRAMES, plan_blend(g, oas_restore(g, model, window)));
+    ok = ok &&
+         plan_step(g, m, &work->restore, windows / OAS_LATENT_FRAMES, plan_blend(g, oas_restore(g, model, window)));
     m->restore = m->step;
     ok = ok && plan_step(g, m, &work->restore, 0, plan_in_time(g, latent_of(g, s, model)));
     ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, &work->decode, model);
@@ -308,11 +310,14 @@ static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_
     /* Sources of all latents at hand and of one more group; results of a group; colour correction of one frame. */
     m->frames = picture_bytes(s->in_width, s->in_height) * (size_t)((held + 2) * OAS_LATENT_FRAMES) +
                 picture_bytes(s->out_width, s->out_height) * (OAS_LATENT_FRAMES + 2);
+    if (d->cuda)
+        m->transfers = OAS_TRANSFERS * (picture_bytes(s->in_width, s->in_height) +
+                                        picture_bytes(s->out_width, s->out_height) * (s->looks_back ? 2 : 1));
     m->weights = oas_model_prepared_bytes(model, s->compute, d->level != OAS_LEVEL_C);
 }
 
-oasis_status oasis_output_size(const oasis_options *options, int width, int height, int *output_width, int *output_height,
-                               oasis_message *message)
+oasis_status oasis_output_size(const oasis_options *options, int width, int height, int *output_width,
+                               int *output_height, oasis_message *message)
 {
     upscale_sizes s = {.in_width = width, .in_height = height};
     OAS_TRY(choose_output(&s, options, message));
@@ -361,6 +366,7 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
                               device *d, const oasis_options *o, int width, int height, oasis_message *message)
 {
     *s = (upscale_sizes){.in_width = width, .in_height = height, .tile_rows = 1, .tile_columns = 1};
+    s->looks_back = o->color_fix != OASIS_COLOR_FIX_NONE || o->strength < 1;
     OAS_TRY(choose_dtype(s, o, d, message));
     OAS_TRY(choose_output(s, o, message));
     OAS_TRY(choose_windows(s, o, &model->file.config, message));
@@ -375,9 +381,10 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
             !(windows_free && shrink_windows(s)))
             break;
     }
-    return oas_fail(message, OASIS_E_MEMORY,
-                    "%dx%d needs %.0f MiB even in %d tiles, and %.0f MiB are allowed; give more with --mem, or ask for a "
-                    "smaller output",
-                    s->out_width, s->out_height, (double)((int64_t)oas_upscale_total(m) + o->memory_reserved) / 1048576.,
-                    s->tile_rows * s->tile_columns, (double)limit / 1048576.);
+    return oas_fail(
+        message, OASIS_E_MEMORY,
+        "%dx%d needs %.0f MiB even in %d tiles, and %.0f MiB are allowed; give more with --mem, or ask for a "
+        "smaller output",
+        s->out_width, s->out_height, (double)((int64_t)oas_upscale_total(m) + o->memory_reserved) / 1048576.,
+        s->tile_rows * s->tile_columns, (double)limit / 1048576.);
 }

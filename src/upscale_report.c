@@ -40,7 +40,9 @@ void oasis_upscaler_calibrate(oasis_upscaler *u)
 void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
 {
     const upscale_sizes *s = &u->sizes;
-    int frames = (s->window_latents - 1) * OAS_LATENT_FRAMES + 1;
+    int frames = (s->window_latents - 1) * OAS_LATENT_FRAMES + 1, on_way = 0;
+    if (u->device->cuda) /* nobody waits for frames that a GPU works at before it gets more to do */
+        on_way = (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES;
     *plan = (oasis_plan){.width = s->out_width,
                          .height = s->out_height,
                          .window_frames = frames,
@@ -48,7 +50,7 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .window_width = s->columns.window * OAS_LATENT_PIXELS,
                          .windows = s->rows.count * s->columns.count,
                          .tiles = s->tile_rows * s->tile_columns,
-                         .delay = frames + 1,
+                         .delay = frames + 1 + on_way,
                          .bf16 = s->compute == OAS_BF16,
                          .threads = oas_pool_workers(u->device->pool),
                          .weight_bytes = (int64_t)u->planned.weights,
@@ -72,6 +74,9 @@ void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statis
 {
     *statistics = u->statistics;
     statistics->n_stages = 0;
+    statistics->network_calls = u->replays.calls;
+    statistics->network_launches = u->replays.replayed;
+    statistics->networks_uncaptured = u->replays.refused;
     statistics->transformer_seconds = u->seconds_restore;
     statistics->decoder_seconds = u->seconds_decode;
     add_stage(statistics, "resize", u->seconds_resize, 0);
@@ -80,6 +85,7 @@ void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statis
         add_stage(statistics, t->name, t->seconds, t->flops);
     }
     add_stage(statistics, "finish", u->seconds_finish, 0);
-    statistics->peak_bytes = (int64_t)(u->graph.memory.size + u->exact.memory.size + u->planned.grids +
-                                       u->planned.states + u->planned.frames + oas_model_packed_bytes(u->model));
+    statistics->peak_bytes =
+        (int64_t)(u->graph.memory.size + u->exact.memory.size + u->planned.grids + u->planned.states +
+                  u->planned.frames + u->planned.transfers + oas_model_packed_bytes(u->model));
 }

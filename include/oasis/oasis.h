@@ -279,6 +279,9 @@ typedef struct oasis_statistics {
     int n_stages;
     oasis_stage_time stages[OASIS_MAX_STAGES];
     double transformer_seconds, decoder_seconds; /* of both networks: the stages cut the same time by kinds of work */
+    /* On a GPU, else 0: calls of a network, of these as one launch, and networks that cannot be launched so. */
+    int64_t network_calls, network_launches;
+    int networks_uncaptured;
 } oasis_statistics;
 
 OASIS_API void oasis_upscaler_statistics(const oasis_upscaler *upscaler, oasis_statistics *statistics);

@@ -154,3 +154,52 @@ void oas_cuda_forget(oas_cuda *c, cuda_recording **r)
     (void)c;
     *r = NULL;
 }
+
+oasis_status oas_cuda_block_open(oas_cuda *c, cuda_block *b, size_t bytes)
+{
+    (void)c;
+    (void)bytes;
+    *b = (cuda_block){0};
+    return OASIS_E_DEVICE;
+}
+
+void oas_cuda_block_close(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    (void)b;
+}
+
+oasis_status oas_cuda_block_up(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    (void)b;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_block_used(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    (void)b;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_block_down(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    (void)b;
+    return OASIS_E_DEVICE;
+}
+
+oasis_status oas_cuda_block_wait(oas_cuda *c, cuda_block *b, oasis_message *message)
+{
+    (void)c;
+    (void)b;
+    return oas_fail(message, OASIS_E_DEVICE, "there is no GPU");
+}
+
+bool oas_cuda_block_done(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    (void)b;
+    return true;
+}

@@ -48,7 +48,8 @@ typedef struct cuda_tables {
 } cuda_tables;
 
 struct oas_cuda {
-    void *stream; /* a cudaStream_t */
+    void *stream;    /* a cudaStream_t */
+    void *up, *down; /* those of blocks that are copied beside the computation */
     cuda_tables tables;
     int index;                 /* of the GPU */
     int processors;            /* streaming multiprocessors */
@@ -101,6 +102,34 @@ oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes);
 
 /* Waits for the stream; fails with what went wrong since. */
 oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message);
+
+/*
+ * A block that lies in host memory and on the GPU, and is copied from one to the other beside the computation, by a stream
+ * for each direction.
+ *
+ *     up      the host writes `host`; oas_cuda_block_up; work that is put on the stream now finds it in `device`;
+ *             oas_cuda_block_used behind the last such work
+ *     down    work on the stream has written `device`; oas_cuda_block_down; oas_cuda_block_wait: it is in `host`
+ *
+ * Before either side is written again: oas_cuda_block_wait, or oas_cuda_block_done.
+ */
+typedef struct cuda_block {
+    void *host, *device;
+    size_t bytes;
+    void *copy, *end; /* events: what the other stream waits for, and what the host does */
+} cuda_block;
+
+/* OASIS_E_MEMORY when memory of either kind is short; close frees what there is, and takes a zeroed block. */
+oasis_status oas_cuda_block_open(oas_cuda *c, cuda_block *b, size_t bytes);
+void oas_cuda_block_close(oas_cuda *c, cuda_block *b);
+
+oasis_status oas_cuda_block_up(oas_cuda *c, cuda_block *b);
+oasis_status oas_cuda_block_used(oas_cuda *c, cuda_block *b);
+oasis_status oas_cuda_block_down(oas_cuda *c, cuda_block *b);
+
+/* Waits until a block that was used is free, or one that goes down is there; fails with what went wrong since. */
+oasis_status oas_cuda_block_wait(oas_cuda *c, cuda_block *b, oasis_message *message);
+bool oas_cuda_block_done(oas_cuda *c, cuda_block *b); /* would not wait */
 
 /*
  * Work as one launch.  What is put on the stream between oas_cuda_record and oas_cuda_recorded is not done but kept, with

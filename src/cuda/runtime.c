@@ -81,11 +81,14 @@ static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed",
                         c->index, p.name, p.major, p.minor);
     c->processors = p.multiProcessorCount;
-    cudaStream_t stream;
-    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess)
-        return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index,
-                        cudaGetErrorString(cudaGetLastError()));
-    c->stream = stream;
+    void **const streams[] = {&c->stream, &c->up, &c->down};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
+        cudaStream_t stream;
+        if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess)
+            return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index,
+                            cudaGetErrorString(cudaGetLastError()));
+        *streams[i] = stream;
+    }
     oas_cuda_set_tables(&c->tables);
     return OASIS_OK;
 }
@@ -109,11 +112,15 @@ void oas_cuda_free(oas_cuda **out)
     oas_cuda *c = *out;
     if (!c)
         return;
-    if (c->stream) {
-        cudaStreamSynchronize(c->stream);
+    void *const streams[] = {c->up, c->down, c->stream};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        if (streams[i])
+            cudaStreamSynchronize(streams[i]);
+    if (c->stream)
         oas_cuda_close_libraries(c);
-        cudaStreamDestroy(c->stream);
-    }
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        if (streams[i])
+            cudaStreamDestroy(streams[i]);
     oas_free(c);
     *out = NULL;
 }
@@ -221,6 +228,84 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
     if (e == cudaSuccess)
         return OASIS_OK;
     return oas_fail(message, OASIS_E_DEVICE, "GPU %d failed: %s", c->index, cudaGetErrorString(e));
+}
+
+/* ---- copies beside the computation ------------------------------------------------------------------------------------ */
+
+static bool make_event(void **to)
+{
+    cudaEvent_t event;
+    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess)
+        return false;
+    *to = event;
+    return true;
+}
+
+oasis_status oas_cuda_block_open(oas_cuda *c, cuda_block *b, size_t bytes)
+{
+    *b = (cuda_block){.bytes = bytes};
+    if (cudaSetDevice(c->index) != cudaSuccess || !make_event(&b->copy) || !make_event(&b->end)) {
+        cudaGetLastError();
+        return OASIS_E_DEVICE;
+    }
+    b->host = oas_cuda_host_alloc(c, bytes);
+    b->device = oas_cuda_alloc(c, bytes);
+    return b->host && b->device ? OASIS_OK : OASIS_E_MEMORY;
+}
+
+void oas_cuda_block_close(oas_cuda *c, cuda_block *b)
+{
+    if (b->end) {
+        cudaStreamSynchronize(c->up);
+        cudaStreamSynchronize(c->down);
+        cudaStreamSynchronize(c->stream);
+        cudaEventDestroy(b->end);
+    }
+    if (b->copy)
+        cudaEventDestroy(b->copy);
+    oas_cuda_host_release(c, b->host);
+    oas_cuda_release(c, b->device);
+    *b = (cuda_block){0};
+}
+
+oasis_status oas_cuda_block_up(oas_cuda *c, cuda_block *b)
+{
+    cudaError_t e = cudaMemcpyAsync(b->device, b->host, b->bytes, cudaMemcpyHostToDevice, c->up);
+    if (e == cudaSuccess)
+        e = cudaEventRecord(b->copy, c->up);
+    return status_of(e == cudaSuccess ? cudaStreamWaitEvent(c->stream, b->copy, 0) : e);
+}
+
+oasis_status oas_cuda_block_used(oas_cuda *c, cuda_block *b)
+{
+    return status_of(cudaEventRecord(b->end, c->stream));
+}
+
+oasis_status oas_cuda_block_down(oas_cuda *c, cuda_block *b)
+{
+    cudaError_t e = cudaEventRecord(b->copy, c->stream);
+    if (e == cudaSuccess)
+        e = cudaStreamWaitEvent(c->down, b->copy, 0);
+    if (e == cudaSuccess)
+        e = cudaMemcpyAsync(b->host, b->device, b->bytes, cudaMemcpyDeviceToHost, c->down);
+    return status_of(e == cudaSuccess ? cudaEventRecord(b->end, c->down) : e);
+}
+
+oasis_status oas_cuda_block_wait(oas_cuda *c, cuda_block *b, oasis_message *message)
+{
+    cudaError_t e = cudaEventSynchronize(b->end);
+    if (e == cudaSuccess)
+        return OASIS_OK;
+    return oas_fail(message, OASIS_E_DEVICE, "GPU %d failed: %s", c->index, cudaGetErrorString(e));
+}
+
+bool oas_cuda_block_done(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    if (cudaEventQuery(b->end) != cudaErrorNotReady)
+        return true; /* a failure is done, too: waiting tells it */
+    cudaGetLastError(); /* takes that away: later launches would see it */
+    return false;
 }
 
 /* ---- recordings ------------------------------------------------------------------------------------------------------ */

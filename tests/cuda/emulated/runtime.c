@@ -173,3 +173,70 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
         return oas_fail(message, OASIS_E_DEVICE, "the GPU cannot be waited for while its work is recorded");
     return OASIS_OK;
 }
+
+/* ---- copies beside the computation: as late as they may be ---------------------------------------------------------- */
+
+enum { NEVER, GOES_DOWN, ASKED, ARRIVED };
+
+/* What stands for the events: how far a block has come. */
+static int *way_of(cuda_block *b)
+{
+    return b->end;
+}
+
+oasis_status oas_cuda_block_open(oas_cuda *c, cuda_block *b, size_t bytes)
+{
+    *b = (cuda_block){.bytes = bytes, .end = oas_alloc(1, sizeof(int))};
+    b->host = oas_cuda_host_alloc(c, bytes);
+    b->device = oas_cuda_alloc(c, bytes);
+    return b->end && b->host && b->device ? OASIS_OK : OASIS_E_MEMORY;
+}
+
+void oas_cuda_block_close(oas_cuda *c, cuda_block *b)
+{
+    oas_cuda_host_release(c, b->host);
+    oas_cuda_release(c, b->device);
+    oas_free(b->end);
+    *b = (cuda_block){0};
+}
+
+oasis_status oas_cuda_block_up(oas_cuda *c, cuda_block *b)
+{
+    return put(c, b->device, b->host, b->bytes);
+}
+
+oasis_status oas_cuda_block_used(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    *way_of(b) = ARRIVED;
+    return OASIS_OK;
+}
+
+oasis_status oas_cuda_block_down(oas_cuda *c, cuda_block *b)
+{
+    (void)c;
+    memset(b->host, 0xff, b->bytes);
+    *way_of(b) = GOES_DOWN;
+    return OASIS_OK;
+}
+
+/* Not the first time that somebody asks. */
+bool oas_cuda_block_done(oas_cuda *c, cuda_block *b)
+{
+    oasis_message why;
+    int *way = way_of(b);
+    if (*way != GOES_DOWN)
+        return *way == NEVER || oas_cuda_block_wait(c, b, &why) == OASIS_OK;
+    *way = ASKED;
+    return false;
+}
+
+oasis_status oas_cuda_block_wait(oas_cuda *c, cuda_block *b, oasis_message *message)
+{
+    (void)message;
+    int *way = way_of(b);
+    if (*way == GOES_DOWN || *way == ASKED)
+        put(c, b->host, b->device, b->bytes);
+    *way = ARRIVED;
+    return OASIS_OK;
+}
