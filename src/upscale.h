@@ -124,6 +124,16 @@ enum { OAS_TRANSFERS = 2 * OAS_LATENT_FRAMES };
 
 /* ---- the upscaler itself ---------------------------------------------------------------------------------------------- */
 
+/* With what a call takes, see network_call. */
+typedef enum network {
+    NETWORK_PROJECT, /* pixels, start */
+    NETWORK_RESTORE, /* x */
+    NETWORK_DECODE,  /* x, pixels, state */
+    NETWORK_BEGIN,   /* x, state: of decoding in tiles */
+    NETWORK_TILE,    /* x, pixels, state */
+    NETWORKS
+} network;
+
 typedef struct waiting {
     oasis_frame frame;
     bool starts_shot;
@@ -175,6 +185,8 @@ struct oasis_upscaler {
     int64_t sent;                       /* by `up`, in turns */
     oasis_frame coming[OAS_TRANSFERS];  /* sources of the frames in `down`, in turns */
     int64_t coming_first, coming_count; /* the first of them, ever counted, and how many */
+    cuda_clock clocks[NETWORKS];        /* of networks, by kind */
+    double flops[NETWORKS];             /* that they counted */
 
     oasis_statistics statistics;
     double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
@@ -182,13 +194,8 @@ struct oasis_upscaler {
 
 /* ---- networks (upscale_network.c) ------------------------------------------------------------------------------------- */
 
-typedef enum network {
-    NETWORK_PROJECT, /* pixels, start */
-    NETWORK_RESTORE, /* x */
-    NETWORK_DECODE,  /* x, pixels, state */
-    NETWORK_BEGIN,   /* x, state: of decoding in tiles */
-    NETWORK_TILE     /* x, pixels, state */
-} network;
+/* The statistics' times of networks on a GPU, where those of single ops are not known; waits for it. */
+void oas_network_times(const oasis_upscaler *u, oasis_statistics *statistics);
 
 /* A call of a network of the model; `part` tells tiles, or windows of more and fewer latents, from each other. */
 typedef struct network_call {

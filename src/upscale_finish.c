@@ -52,6 +52,8 @@ void oas_close_transfers(oasis_upscaler *u)
         oas_cuda_block_close(u->device->cuda, &u->up[i]);
         oas_cuda_block_close(u->device->cuda, &u->down[i]);
     }
+    for (int i = 0; u->device && u->device->cuda && i < NETWORKS; i++)
+        oas_cuda_clock_close(u->device->cuda, &u->clocks[i]);
 }
 
 void oas_enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to)

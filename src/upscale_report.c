@@ -80,7 +80,9 @@ void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statis
     statistics->transformer_seconds = u->seconds_restore;
     statistics->decoder_seconds = u->seconds_decode;
     add_stage(statistics, "resize", u->seconds_resize, 0);
-    for (int i = 0; i < OAS_MAX_STAGES && u->graph.stages[i].name; i++) {
+    if (u->device->cuda)
+        oas_network_times(u, statistics);
+    for (int i = 0; !u->device->cuda && i < OAS_MAX_STAGES && u->graph.stages[i].name; i++) {
         const stage_time *t = &u->graph.stages[i];
         add_stage(statistics, t->name, t->seconds, t->flops);
     }

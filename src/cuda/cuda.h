@@ -132,6 +132,21 @@ oasis_status oas_cuda_block_wait(oas_cuda *c, cuda_block *b, oasis_message *mess
 bool oas_cuda_block_done(oas_cuda *c, cuda_block *b); /* would not wait */
 
 /*
+ * Seconds that the stream spends between its places at begin and end, summed over all pairs.  Read when they have passed:
+ * begin waits for the pair of OAS_CUDA_PAIRS before, seconds for all.  A zeroed clock is at 0; close frees its events.
+ */
+enum { OAS_CUDA_PAIRS = 16 };
+typedef struct cuda_clock {
+    void *begin[OAS_CUDA_PAIRS], *end[OAS_CUDA_PAIRS];
+    int64_t pairs, read;
+    double seconds;
+} cuda_clock;
+void oas_cuda_clock_begin(oas_cuda *c, cuda_clock *clock);
+void oas_cuda_clock_end(oas_cuda *c, cuda_clock *clock);
+double oas_cuda_clock_seconds(oas_cuda *c, const cuda_clock *clock);
+void oas_cuda_clock_close(oas_cuda *c, cuda_clock *clock);
+
+/*
  * Work as one launch.  What is put on the stream between oas_cuda_record and oas_cuda_recorded is not done but kept, with
  * its addresses; oas_cuda_replay puts all of it on the stream at once, as often as wanted.
  *

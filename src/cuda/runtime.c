@@ -232,10 +232,10 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
 
 /* ---- copies beside the computation ------------------------------------------------------------------------------------ */
 
-static bool make_event(void **to)
+static bool make_event(void **to, unsigned flags)
 {
     cudaEvent_t event;
-    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess)
+    if (cudaEventCreateWithFlags(&event, flags) != cudaSuccess)
         return false;
     *to = event;
     return true;
@@ -244,7 +244,8 @@ static bool make_event(void **to)
 oasis_status oas_cuda_block_open(oas_cuda *c, cuda_block *b, size_t bytes)
 {
     *b = (cuda_block){.bytes = bytes};
-    if (cudaSetDevice(c->index) != cudaSuccess || !make_event(&b->copy) || !make_event(&b->end)) {
+    if (cudaSetDevice(c->index) != cudaSuccess || !make_event(&b->copy, cudaEventDisableTiming) ||
+        !make_event(&b->end, cudaEventDisableTiming)) {
         cudaGetLastError();
         return OASIS_E_DEVICE;
     }
@@ -303,9 +304,63 @@ bool oas_cuda_block_done(oas_cuda *c, cuda_block *b)
 {
     (void)c;
     if (cudaEventQuery(b->end) != cudaErrorNotReady)
-        return true; /* a failure is done, too: waiting tells it */
+        return true;    /* a failure is done, too: waiting tells it */
     cudaGetLastError(); /* takes that away: later launches would see it */
     return false;
+}
+
+/* ---- clocks ---------------------------------------------------------------------------------------------------------- */
+
+static void read_pair(cuda_clock *clock)
+{
+    int64_t i = clock->read++ % OAS_CUDA_PAIRS;
+    float milliseconds = 0;
+    if (cudaEventSynchronize(clock->end[i]) == cudaSuccess &&
+        cudaEventElapsedTime(&milliseconds, clock->begin[i], clock->end[i]) == cudaSuccess)
+        clock->seconds += (double)milliseconds * 1e-3;
+    else
+        cudaGetLastError(); /* what failed is told by who waits for results */
+}
+
+static void place(oas_cuda *c, void **event)
+{
+    if (!*event && !make_event(event, cudaEventDefault))
+        cudaGetLastError();
+    else if (cudaEventRecord(*event, c->stream) != cudaSuccess)
+        cudaGetLastError();
+}
+
+void oas_cuda_clock_begin(oas_cuda *c, cuda_clock *clock)
+{
+    if (clock->pairs - clock->read == OAS_CUDA_PAIRS)
+        read_pair(clock);
+    place(c, &clock->begin[clock->pairs % OAS_CUDA_PAIRS]);
+}
+
+void oas_cuda_clock_end(oas_cuda *c, cuda_clock *clock)
+{
+    place(c, &clock->end[clock->pairs++ % OAS_CUDA_PAIRS]);
+}
+
+double oas_cuda_clock_seconds(oas_cuda *c, const cuda_clock *clock)
+{
+    (void)c;
+    cuda_clock read = *clock;
+    while (read.read < read.pairs)
+        read_pair(&read);
+    return read.seconds;
+}
+
+void oas_cuda_clock_close(oas_cuda *c, cuda_clock *clock)
+{
+    (void)c;
+    for (int i = 0; i < OAS_CUDA_PAIRS; i++) {
+        if (clock->begin[i])
+            cudaEventDestroy(clock->begin[i]);
+        if (clock->end[i])
+            cudaEventDestroy(clock->end[i]);
+    }
+    *clock = (cuda_clock){.seconds = clock->seconds};
 }
 
 /* ---- recordings ------------------------------------------------------------------------------------------------------ */
