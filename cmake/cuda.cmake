@@ -2,6 +2,7 @@
 # as C++ over tests/cuda/emulator.h.
 file(GLOB OASIS_CUDA_KERNELS CONFIGURE_DEPENDS src/cuda/*.cu)
 set(OASIS_CUDA_LIBRARIES "")
+list(APPEND OASIS_SOURCES src/cuda/plans.c) # plain C, tested everywhere
 set(OASIS_CUDA_INCLUDES "")
 if(OASIS_CUDA STREQUAL "EMULATED")
   enable_language(CXX)
@@ -26,7 +27,7 @@ elseif(OASIS_CUDA)
   set(CMAKE_CUDA_STANDARD 17)
   find_package(CUDAToolkit REQUIRED)
   file(GLOB OASIS_CUDA_C CONFIGURE_DEPENDS src/cuda/*.c)
-  list(FILTER OASIS_CUDA_C EXCLUDE REGEX "/absent\\.c$")
+  list(FILTER OASIS_CUDA_C EXCLUDE REGEX "/(absent|plans)\\.c$")
   list(APPEND OASIS_SOURCES ${OASIS_CUDA_KERNELS} ${OASIS_CUDA_C})
   find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
   set(OASIS_CUDA_INCLUDES ${CUDAToolkit_INCLUDE_DIRS})

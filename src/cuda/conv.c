@@ -5,32 +5,34 @@
 #include "cuda/conv.h"
 
 #include "base/memory.h"
+#include "cuda/plans.h"
 
 #include <cudnn.h>
-#include <string.h>
 
-enum { WORKSPACE = 512 << 20, BUCKETS = 128, MOST_WAYS = 10 };
+enum { WORKSPACE = 512 << 20, MOST_WAYS = 10 };
 
 typedef enum direction { FORWARD, TO_INPUT, TO_WEIGHT } direction;
 
 typedef struct plan {
-    cuda_convolution key;
-    direction direction;
+    cuda_plan base;
     cudnnTensorDescriptor_t x, y;
     cudnnFilterDescriptor_t w;
     cudnnConvolutionDescriptor_t conv;
     int algorithm;
-    struct plan *next;
 } plan;
+
+/* What a plan depends on; in a key, in this order. */
+enum { BATCH, FRAMES, HEIGHT, WIDTH, IN, OUT, KT, K, TYPE, DIRECTION };
 
 typedef struct conv_state {
     cudnnHandle_t library;
     void *workspace;
-    plan *plans[BUCKETS];
+    cuda_plans plans;
 } conv_state;
 
-static void free_plan(plan *p)
+static void clear_plan(void *q)
 {
+    plan *p = q;
     if (p->x)
         cudnnDestroyTensorDescriptor(p->x);
     if (p->y)
@@ -39,8 +41,9 @@ static void free_plan(plan *p)
         cudnnDestroyFilterDescriptor(p->w);
     if (p->conv)
         cudnnDestroyConvolutionDescriptor(p->conv);
-    oas_free(p);
 }
+
+static bool make_plan(void *library, void *q);
 
 static conv_state *state_of(oas_cuda *c)
 {
@@ -50,6 +53,7 @@ static conv_state *state_of(oas_cuda *c)
     if (!s)
         return NULL;
     c->conv = s;
+    s->plans = (cuda_plans){.bytes = sizeof(plan), .make = make_plan, .clear = clear_plan};
     s->workspace = oas_cuda_alloc(c, WORKSPACE);
     if (!s->workspace || cudnnCreate(&s->library) != CUDNN_STATUS_SUCCESS ||
         cudnnSetStream(s->library, (cudaStream_t)c->stream) != CUDNN_STATUS_SUCCESS) {
@@ -64,12 +68,7 @@ void oas_cuda_conv_free(oas_cuda *c)
     conv_state *s = c->conv;
     if (!s)
         return;
-    for (int i = 0; i < BUCKETS; i++) {
-        for (plan *p = s->plans[i], *next; p; p = next) {
-            next = p->next;
-            free_plan(p);
-        }
-    }
+    oas_cuda_plans_free(&s->plans);
     if (s->library)
         cudnnDestroy(s->library);
     oas_cuda_release(c, s->workspace);
@@ -102,7 +101,17 @@ static bool describe_weight(cudnnFilterDescriptor_t *d, cudnnDataType_t type, co
 
 static bool describe(plan *p)
 {
-    const cuda_convolution *s = &p->key;
+    const int64_t *key = p->base.key.number;
+    const cuda_convolution size = {.batch = key[BATCH],
+                                   .frames = key[FRAMES],
+                                   .height = key[HEIGHT],
+                                   .width = key[WIDTH],
+                                   .in = key[IN],
+                                   .out = key[OUT],
+                                   .kt = (int32_t)key[KT],
+                                   .k = (int32_t)key[K],
+                                   .type = (int32_t)key[TYPE]},
+                           *s = &size;
     cudnnDataType_t type = s->type == 0 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
     const int border = s->k / 2, flat_pad[2] = {border, border}, deep_pad[3] = {0, border, border}, ones[3] = {1, 1, 1};
     int n = s->kt == 1 ? 2 : 3;
@@ -126,13 +135,14 @@ static bool describe(plan *p)
 static bool choose(const conv_state *s, plan *p)
 {
     int n = 0;
+    const direction way = (direction)p->base.key.number[DIRECTION];
     p->algorithm = -1;
-    if (p->direction == FORWARD) {
+    if (way == FORWARD) {
         cudnnConvolutionFwdAlgoPerf_t ways[MOST_WAYS];
         if (cudnnGetConvolutionForwardAlgorithm_v7(s->library, p->x, p->w, p->conv, p->y, MOST_WAYS, &n, ways) ==
             CUDNN_STATUS_SUCCESS)
             FIRST_WAY(ways, n, p->algorithm)
-    } else if (p->direction == TO_INPUT) {
+    } else if (way == TO_INPUT) {
         cudnnConvolutionBwdDataAlgoPerf_t ways[MOST_WAYS];
         if (cudnnGetConvolutionBackwardDataAlgorithm_v7(s->library, p->w, p->y, p->conv, p->x, MOST_WAYS, &n, ways) ==
             CUDNN_STATUS_SUCCESS)
@@ -146,30 +156,25 @@ static bool choose(const conv_state *s, plan *p)
     return p->algorithm >= 0;
 }
 
-static plan *find_plan(oas_cuda *c, const cuda_convolution *key, direction way)
+static bool make_plan(void *library, void *q)
 {
-    conv_state *s = state_of(c);
-    if (!s)
-        return NULL;
-    uint64_t hash = (uint64_t)(key->height * 31 + key->width) * 1009 + (uint64_t)(key->in * 17 + key->out * 5) +
-                    (uint64_t)(key->batch * key->frames) * 3 + (uint64_t)way;
-    plan **bucket = &s->plans[hash % BUCKETS];
-    for (plan *q = *bucket; q; q = q->next)
-        if (q->direction == way && q->key.batch == key->batch && q->key.frames == key->frames &&
-            q->key.height == key->height && q->key.width == key->width && q->key.in == key->in &&
-            q->key.out == key->out && q->key.kt == key->kt && q->key.k == key->k && q->key.type == key->type)
-            return q;
-    plan *made = oas_alloc(1, sizeof *made);
-    if (!made)
-        return NULL;
-    made->key = *key;
-    made->direction = way;
-    if (!describe(made) || !choose(s, made)) {
-        free_plan(made);
-        return NULL;
-    }
-    made->next = *bucket;
-    return *bucket = made;
+    return describe(q) && choose(library, q);
+}
+
+static plan *find_plan(oas_cuda *c, const cuda_convolution *s, direction way)
+{
+    const cuda_plan_key key = {{[BATCH] = s->batch,
+                                [FRAMES] = s->frames,
+                                [HEIGHT] = s->height,
+                                [WIDTH] = s->width,
+                                [IN] = s->in,
+                                [OUT] = s->out,
+                                [KT] = s->kt,
+                                [K] = s->k,
+                                [TYPE] = s->type,
+                                [DIRECTION] = way}};
+    conv_state *state = state_of(c);
+    return state ? oas_cuda_plan(&state->plans, &key, state) : NULL;
 }
 
 static const float one = 1, zero = 0;

@@ -7,36 +7,33 @@
 #include "cuda/dense.h"
 
 #include "base/memory.h"
+#include "cuda/plans.h"
 #include "tensor/ops.h"
 
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
-#include <string.h>
 
-enum { WORKSPACE = 64 << 20, BUCKETS = 256 };
+enum { WORKSPACE = 64 << 20 };
 
-/* What a plan depends on. */
-typedef struct plan_key {
-    int64_t rows, columns, depth;
-    int32_t type, y_type, a_turned, b_turned, act, add, bias, alignment;
-} plan_key;
+/* What a plan depends on; in a key, in this order. */
+enum { ROWS, COLUMNS, DEPTH, TYPE, Y_TYPE, A_TURNED, B_TURNED, ACT, ADD, BIAS, ALIGNMENT };
 
 typedef struct plan {
-    plan_key key;
+    cuda_plan base;
     cublasLtMatmulDesc_t product;
     cublasLtMatrixLayout_t first, second, result; /* b, a, y */
     cublasLtMatmulAlgo_t algorithm;
-    struct plan *next;
 } plan;
 
 typedef struct dense_state {
     cublasLtHandle_t library;
     void *workspace;
-    plan *plans[BUCKETS];
+    cuda_plans plans;
 } dense_state;
 
-static void free_plan(plan *p)
+static void clear_plan(void *q)
 {
+    plan *p = q;
     if (p->product)
         cublasLtMatmulDescDestroy(p->product);
     if (p->first)
@@ -45,8 +42,9 @@ static void free_plan(plan *p)
         cublasLtMatrixLayoutDestroy(p->second);
     if (p->result)
         cublasLtMatrixLayoutDestroy(p->result);
-    oas_free(p);
 }
+
+static bool make_plan(void *library, void *q);
 
 static dense_state *state_of(oas_cuda *c)
 {
@@ -56,6 +54,7 @@ static dense_state *state_of(oas_cuda *c)
     if (!s)
         return NULL;
     c->dense = s;
+    s->plans = (cuda_plans){.bytes = sizeof(plan), .make = make_plan, .clear = clear_plan};
     s->workspace = oas_cuda_alloc(c, WORKSPACE);
     if (!s->workspace || cublasLtCreate(&s->library) != CUBLAS_STATUS_SUCCESS) {
         oas_cuda_dense_free(c);
@@ -69,12 +68,7 @@ void oas_cuda_dense_free(oas_cuda *c)
     dense_state *s = c->dense;
     if (!s)
         return;
-    for (int i = 0; i < BUCKETS; i++) {
-        for (plan *p = s->plans[i], *next; p; p = next) {
-            next = p->next;
-            free_plan(p);
-        }
-    }
+    oas_cuda_plans_free(&s->plans);
     if (s->library)
         cublasLtDestroy(s->library);
     oas_cuda_release(c, s->workspace);
@@ -87,22 +81,22 @@ static bool fuses(int32_t act)
     return act == OAS_LINEAR || act == OAS_GELU_TANH || act == OAS_RELU;
 }
 
-static cudaDataType_t library_type(int32_t type)
+static cudaDataType_t library_type(int64_t type)
 {
     return type == 0 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-static cublasLtEpilogue_t epilogue(const plan_key *k)
+static cublasLtEpilogue_t epilogue(const int64_t *k)
 {
-    switch (k->act) {
-    case OAS_GELU_TANH: return k->bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
-    case OAS_RELU: return k->bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
-    default: return k->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    switch (k[ACT]) {
+    case OAS_GELU_TANH: return k[BIAS] ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    case OAS_RELU: return k[BIAS] ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+    default: return k[BIAS] ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     }
 }
 
 /* A row-major matrix [rows, columns] as the library sees it. */
-static bool make_layout(cublasLtMatrixLayout_t *layout, int32_t type, int64_t rows, int64_t columns)
+static bool make_layout(cublasLtMatrixLayout_t *layout, int64_t type, int64_t rows, int64_t columns)
 {
     return cublasLtMatrixLayoutCreate(layout, library_type(type), (uint64_t)columns, (uint64_t)rows, columns) ==
            CUBLAS_STATUS_SUCCESS;
@@ -115,19 +109,19 @@ static bool set(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t what, con
 
 static bool describe(plan *p)
 {
-    const plan_key *k = &p->key;
-    const cublasOperation_t first = k->b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
-                            second = k->a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int64_t *k = p->base.key.number;
+    const cublasOperation_t first = k[B_TURNED] ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            second = k[A_TURNED] ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t after = epilogue(k);
     return cublasLtMatmulDescCreate(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
            set(p->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first) &&
            set(p->product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second) &&
            set(p->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &after, sizeof after) &&
-           (k->b_turned ? make_layout(&p->first, k->type, k->columns, k->depth)
-                        : make_layout(&p->first, k->type, k->depth, k->columns)) &&
-           (k->a_turned ? make_layout(&p->second, k->type, k->depth, k->rows)
-                        : make_layout(&p->second, k->type, k->rows, k->depth)) &&
-           make_layout(&p->result, k->y_type, k->rows, k->columns);
+           (k[B_TURNED] ? make_layout(&p->first, k[TYPE], k[COLUMNS], k[DEPTH])
+                        : make_layout(&p->first, k[TYPE], k[DEPTH], k[COLUMNS])) &&
+           (k[A_TURNED] ? make_layout(&p->second, k[TYPE], k[DEPTH], k[ROWS])
+                        : make_layout(&p->second, k[TYPE], k[ROWS], k[DEPTH])) &&
+           make_layout(&p->result, k[Y_TYPE], k[ROWS], k[COLUMNS]);
 }
 
 /* Asks the library how to compute it; only ways whose sums have a fixed order. */
@@ -136,7 +130,7 @@ static bool choose(dense_state *s, plan *p)
     cublasLtMatmulPreference_t wish = NULL;
     cublasLtMatmulHeuristicResult_t found = {0};
     const uint64_t workspace = WORKSPACE;
-    const uint32_t alignment = (uint32_t)p->key.alignment;
+    const uint32_t alignment = (uint32_t)p->base.key.number[ALIGNMENT];
     const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     int n = 0;
     bool ok = cublasLtMatmulPreferenceCreate(&wish) == CUBLAS_STATUS_SUCCESS;
@@ -172,31 +166,25 @@ static int32_t alignment_of(const cuda_product *p)
     return (int32_t)(bits & (~bits + 1));
 }
 
+static bool make_plan(void *library, void *q)
+{
+    return describe(q) && choose(library, q);
+}
+
 static plan *find_plan(dense_state *s, const cuda_product *p)
 {
-    plan_key key;
-    memset(&key, 0, sizeof key); /* compared byte by byte */
-    key.rows = p->rows, key.columns = p->columns, key.depth = p->depth;
-    key.type = p->type, key.y_type = p->y_type;
-    key.a_turned = p->a_turned != 0, key.b_turned = p->b_turned != 0;
-    key.act = p->act, key.add = p->add != 0;
-    key.bias = p->bias != NULL;
-    key.alignment = alignment_of(p);
-    uint64_t hash = (uint64_t)(p->rows * 31 + p->columns) * 1009 + (uint64_t)p->depth * 7 + (uint64_t)key.type;
-    plan **bucket = &s->plans[hash % BUCKETS];
-    for (plan *q = *bucket; q; q = q->next)
-        if (memcmp(&q->key, &key, sizeof key) == 0)
-            return q;
-    plan *made = oas_alloc(1, sizeof *made);
-    if (!made)
-        return NULL;
-    made->key = key;
-    if (!describe(made) || !choose(s, made)) {
-        free_plan(made);
-        return NULL;
-    }
-    made->next = *bucket;
-    return *bucket = made;
+    const cuda_plan_key key = {{[ROWS] = p->rows,
+                                [COLUMNS] = p->columns,
+                                [DEPTH] = p->depth,
+                                [TYPE] = p->type,
+                                [Y_TYPE] = p->y_type,
+                                [A_TURNED] = p->a_turned != 0,
+                                [B_TURNED] = p->b_turned != 0,
+                                [ACT] = p->act,
+                                [ADD] = p->add != 0,
+                                [BIAS] = p->bias != NULL,
+                                [ALIGNMENT] = alignment_of(p)}};
+    return oas_cuda_plan(&s->plans, &key, s);
 }
 
 static oasis_status product(oas_cuda *c, const cuda_product *p)
