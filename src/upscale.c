@@ -69,6 +69,8 @@ static oasis_status open_buffers(oasis_upscaler *u, oasis_message *message)
     bool latents = open_latents(u, &u->c, u->held_most, c->in_dim) &&
                    open_latents(u, &u->z, u->held_most, c->latent_channels) &&
                    open_latents(u, &u->window, s->window_latents, c->latent_channels);
+    u->marks = (tensor){.dtype = OAS_F32, .shape = OAS_SHAPE1(s->rows.count * s->columns.count)};
+    latents = latents && oas_graph_own(&u->graph, &u->marks);
     u->blends = oas_packed_new();
     u->states = oas_alloc((size_t)(s->tile_rows * s->tile_columns) + 1, sizeof *u->states);
     if (!u->queue || !latents || !u->blends || !u->states)
@@ -133,6 +135,7 @@ void oasis_upscaler_close(oasis_upscaler **out)
     oas_tensor_disown(&u->c);
     oas_tensor_disown(&u->z);
     oas_tensor_disown(&u->window);
+    oas_tensor_disown(&u->marks);
     oas_packed_free(&u->blends);
     oas_free(u->before);
     oas_free(u->correction);
@@ -284,25 +287,30 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
 
 /* ---- restore ------------------------------------------------------------------------------------------------------------ */
 
-static bool all_finite_on_gpu(graph *g, const tensor *z)
+/* Where a window's mark lies: not 0 when it has a value that is not finite. */
+static int32_t *mark_at(const oasis_upscaler *u, int window)
 {
-    int32_t count = 0;
-    size_t mark = oas_graph_mark(g);
-    tensor *flag = oas_tensor(g, OAS_F32, OAS_SHAPE1(1));
-    if (!flag || oas_graph_zero(g, flag->data, sizeof count) < 0)
-        return false;
-    oasis_status s = g->cuda->tables.passes->not_finite(g->cuda, flag->data, z->data, oas_count(&z->shape));
-    if (s < 0)
-        oas_graph_fail(g, s, "looking at the transformer's result on the GPU failed");
-    oas_graph_download_part(g, &count, flag, 0, sizeof count);
-    oas_graph_release(g, mark);
-    return g->status == OASIS_OK && count == 0;
+    return (int32_t *)u->marks.data + window;
 }
 
-static bool all_finite(graph *g, const tensor *z)
+static void mark_window(oasis_upscaler *u, graph *g, const tensor *z, int window)
 {
-    if (g->cuda)
-        return all_finite_on_gpu(g, z);
+    oasis_status s =
+        g->status < 0 ? g->status
+                      : g->cuda->tables.passes->not_finite(g->cuda, mark_at(u, window), z->data, oas_count(&z->shape));
+    if (s < 0)
+        oas_graph_fail(g, s, "looking at the transformer's result on the GPU failed");
+}
+
+static bool all_finite(oasis_upscaler *u, graph *g, const tensor *z, int window)
+{
+    int32_t mark = 0;
+    if (g->cuda) {
+        oas_graph_zero(g, mark_at(u, window), sizeof mark);
+        mark_window(u, g, z, window);
+        oas_graph_download_part(g, &mark, &u->marks, (size_t)window * sizeof mark, sizeof mark);
+        return g->status == OASIS_OK && mark == 0;
+    }
     const float *values = z->data;
     /* A sum of differences is NaN as soon as one value is not finite; the loop has no branch. */
     float probe = 0;
@@ -402,31 +410,88 @@ static void add_window(oasis_upscaler *u, graph *g, tensor *z, int64_t latents, 
                     (float *)sum->data + f * each, channels, y, x, true);
 }
 
-static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t latents, int row, int column)
+static oasis_status not_finite(oasis_upscaler *u)
+{
+    return oas_fail(&u->message, OASIS_E_MODEL,
+                    "the network gives values that are not finite, in fp32 too, near frame %lld; the model or the "
+                    "input is unusable",
+                    (long long)u->statistics.frames_out);
+}
+
+/*
+ * One window, added to the sum over windows; in fp32 where it is not finite.  `marks` says which are not; NULL: that is not
+ * known, and found out at once, or, on a GPU, only marked.
+ */
+static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t latents, int row, int column,
+                                   const int32_t *marks)
 {
     int y = oas_cut_start(&u->sizes.rows, row), x = oas_cut_start(&u->sizes.columns, column);
+    int window = row * u->sizes.columns.count + column;
+    bool exactly = marks && marks[window];
     graph *g = &u->graph;
+    tensor *z = NULL;
     oas_graph_reset(g);
-    tensor *c = cut_out(u, g, first, latents, y, x);
-    tensor *z = oas_run_network(u, (network_call){.kind = NETWORK_RESTORE, .x = c, .part = (int)latents});
-    OAS_TRY(oas_graph_status(u, g));
-    u->statistics.windows++;
-    bool finite = all_finite(g, z);
-    OAS_TRY(oas_graph_status(u, g));
-    if (!finite && g->compute != OAS_F32) {
+    if (!exactly) {
+        tensor *c = cut_out(u, g, first, latents, y, x);
+        z = oas_run_network(u, (network_call){.kind = NETWORK_RESTORE, .x = c, .part = (int)latents});
+        OAS_TRY(oas_graph_status(u, g));
+    }
+    if (!marks) {
+        u->statistics.windows++;
+        if (g->cuda)
+            mark_window(u, g, z, window);
+        else
+            exactly = !all_finite(u, g, z, window);
+    }
+    if (exactly) {
+        if (g->compute == OAS_F32)
+            return not_finite(u);
         z = restore_exactly(u, first, latents, y, x);
         if (!z)
             return u->exact.status < 0 ? oas_graph_status(u, &u->exact) : OASIS_E_MEMORY;
         g = &u->exact;
-        finite = all_finite(g, z);
+        bool finite = all_finite(u, g, z, window);
+        OAS_TRY(oas_graph_status(u, g));
+        if (!finite)
+            return not_finite(u);
     }
-    if (!finite)
-        return oas_fail(&u->message, OASIS_E_MODEL,
-                        "the network gives values that are not finite, in fp32 too, near frame %lld; the model or the "
-                        "input is unusable",
-                        (long long)u->statistics.frames_out);
     add_window(u, g, z, latents, row, column);
     return oas_graph_status(u, g);
+}
+
+/* All windows in space, blended. */
+static oasis_status restore_windows(oasis_upscaler *u, int64_t first, int64_t latents, const int32_t *marks)
+{
+    const upscale_sizes *s = &u->sizes;
+    oas_graph_reset(&u->graph);
+    oas_graph_zero(&u->graph, u->window.data, oas_bytes(&u->window));
+    if (!marks && u->graph.cuda)
+        oas_graph_zero(&u->graph, u->marks.data, oas_bytes(&u->marks));
+    OAS_TRY(oas_graph_status(u, &u->graph));
+    for (int row = 0; row < s->rows.count; row++)
+        for (int column = 0; column < s->columns.count; column++)
+            OAS_TRY(restore_window(u, first, latents, row, column, marks));
+    return OASIS_OK;
+}
+
+/*
+ * A GPU's marks are read when all windows are on their way, since waiting for each would leave it idle in between; where
+ * one is set, which is rare, all are computed again.
+ */
+static oasis_status restore_marked(oasis_upscaler *u, int64_t first, int64_t latents)
+{
+    int windows = u->sizes.rows.count * u->sizes.columns.count;
+    int32_t *marks = oas_alloc((size_t)windows, sizeof *marks), any = 0;
+    if (!marks)
+        return oas_fail_memory(&u->message, (size_t)windows * sizeof *marks, "marks of windows");
+    oas_graph_download(&u->graph, marks, &u->marks);
+    oasis_status s = oas_graph_status(u, &u->graph);
+    for (int i = 0; i < windows; i++)
+        any |= marks[i];
+    if (s == OASIS_OK && any)
+        s = restore_windows(u, first, latents, marks);
+    oas_free(marks);
+    return s;
 }
 
 /* Blends the window's sum into z: what is final stays, what waited is mixed, what is new is taken over. */
@@ -456,18 +521,14 @@ static oasis_status blend_in_time(oasis_upscaler *u, int64_t first, int64_t late
 /* All windows in space over the latents first .. first+latents-1. */
 static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, bool last)
 {
-    const upscale_sizes *s = &u->sizes;
     double start = oas_now();
-    oas_graph_reset(&u->graph);
-    oas_graph_zero(&u->graph, u->window.data, oas_bytes(&u->window));
-    OAS_TRY(oas_graph_status(u, &u->graph));
-    for (int row = 0; row < s->rows.count; row++)
-        for (int column = 0; column < s->columns.count; column++)
-            OAS_TRY(restore_window(u, first, latents, row, column));
+    OAS_TRY(restore_windows(u, first, latents, NULL));
+    if (u->graph.cuda)
+        OAS_TRY(restore_marked(u, first, latents));
     OAS_TRY(blend_in_time(u, first, latents));
     u->seconds_restore += oas_now() - start;
     u->restored = first + latents;
-    u->final = last ? u->restored : u->restored - s->shared_latents;
+    u->final = last ? u->restored : u->restored - u->sizes.shared_latents;
     return OASIS_OK;
 }
 

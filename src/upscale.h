@@ -170,6 +170,7 @@ struct oasis_upscaler {
     int64_t decoded;      /* latents decoded */
     int64_t first_held;   /* the shot's index of the first latent held in c and z */
     tensor c, z, window;  /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
+    tensor marks;         /* on a GPU: of a window's values, as 32-bit numbers; is one of them not finite? */
     packed *blends;       /* weights of windows in space */
     int held_most;
     decoder_state *states; /* one per tile, and behind them that of the whole frame */
