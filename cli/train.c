@@ -71,7 +71,8 @@ static oasis_status open_all(run *r)
     fprintf(stderr, "trained weights: %lld\n", (long long)cost.trained);
     cli_cost_line(&cost);
     if (r->ranks.ranks.count > 1)
-        fprintf(stderr, "processes: %d; the figures are those of one\n", r->ranks.ranks.count);
+        fprintf(stderr, "processes: %d; the figures are those of one; gradients are added %s\n", r->ranks.ranks.count,
+                oasis_trainer_ranks(r->trainer));
     fprintf(stderr, "training data: %lld videos, %lld pictures\nmemory of training data: up to %.0f MiB\n",
             (long long)videos, (long long)pictures, (double)oasis_dataset_memory(r->dataset) / (1024. * 1024.));
     return s;

@@ -31,7 +31,7 @@ elseif(OASIS_CUDA)
   list(APPEND OASIS_SOURCES ${OASIS_CUDA_KERNELS} ${OASIS_CUDA_C})
   find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
   set(OASIS_CUDA_INCLUDES ${CUDAToolkit_INCLUDE_DIRS})
-  set(OASIS_CUDA_LIBRARIES CUDA::cudart_static CUDA::cublasLt ${CUDNN_LIBRARY} stdc++)
+  set(OASIS_CUDA_LIBRARIES CUDA::cudart_static CUDA::cublasLt ${CUDNN_LIBRARY} ${CMAKE_DL_LIBS} stdc++) # NCCL is loaded
 else()
   list(APPEND OASIS_SOURCES src/cuda/absent.c)
 endif()

@@ -34,6 +34,10 @@ extern "C" {
  * numbers between them stands behind this table; oasis/mpi.h fills one.  Every rank makes the same calls with the same
  * counts in the same order, from the thread that steps the trainer.  A sum must have the same bits on all ranks, and the
  * same in every run.  False after a failure, which ends the run.
+ *
+ * Ranks may train on GPUs: of the devices "cuda" and "auto" those of one machine take one each.  Gradients are then added by
+ * NCCL where it is there and no GPU is shared, and this table carries what little else they tell each other; otherwise it
+ * carries the gradients, too.  The values that it is given are always in host memory.
  */
 typedef struct oasis_ranks {
     int rank, count; /* this process is `rank` of 0 .. count-1 */
@@ -218,6 +222,12 @@ OASIS_API oasis_status oasis_train_cost_of(const oasis_train_options *options, o
 
 /* What an open trainer takes; `seconds` and `peak` are 0. */
 OASIS_API void oasis_trainer_cost(const oasis_trainer *trainer, oasis_train_cost *cost);
+
+/*
+ * How the gradients of several ranks are added: "on the GPUs by NCCL 2.27.7", or "in host memory", behind which stands why
+ * where they are on GPUs.  "" without ranks.
+ */
+OASIS_API const char *oasis_trainer_ranks(const oasis_trainer *trainer);
 
 /* Where the time went since it was opened: stages [OASIS_MAX_STAGES]; returns how many there are. */
 OASIS_API int oasis_trainer_times(const oasis_trainer *trainer, oasis_stage_time *stages);

@@ -1,5 +1,5 @@
 /* In place of a GPU, in programs that are built without CUDA: there is none. */
-#include "cuda/cuda.h"
+#include "cuda/peers.h"
 
 oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message)
 {
@@ -41,6 +41,12 @@ size_t oas_cuda_describe(int index, char *text, size_t size)
     (void)index;
     if (size > 0)
         text[0] = 0;
+    return 0;
+}
+
+uint64_t oas_cuda_identity(const oas_cuda *c)
+{
+    (void)c;
     return 0;
 }
 
@@ -226,4 +232,49 @@ void oas_cuda_clock_close(oas_cuda *c, cuda_clock *clock)
 {
     (void)c;
     (void)clock;
+oasis_status oas_peers_load(cuda_peers **p, oas_cuda *c, oasis_message *message)
+{
+    (void)p;
+    (void)c;
+    return oas_fail(message, OASIS_E_UNSUPPORTED, "this oasis was built without CUDA");
+}
+
+oasis_status oas_peers_id(cuda_peers *p, cuda_peers_id *id, oasis_message *message)
+{
+    (void)id;
+    return oas_peers_load(&p, NULL, message);
+}
+
+oasis_status oas_peers_join(cuda_peers *p, const cuda_peers_id *id, int rank, int count, oasis_message *message)
+{
+    (void)id;
+    (void)rank;
+    (void)count;
+    return oas_peers_load(&p, NULL, message);
+}
+
+oasis_status oas_peers_sum(cuda_peers *p, float *values, size_t n)
+{
+    (void)p;
+    (void)values;
+    (void)n;
+    return OASIS_E_UNSUPPORTED;
+}
+
+oasis_status oas_peers_finish(cuda_peers *p)
+{
+    (void)p;
+    return OASIS_E_UNSUPPORTED;
+}
+
+void oas_peers_describe(const cuda_peers *p, char *text, size_t size)
+{
+    (void)p;
+    if (size > 0)
+        text[0] = 0;
+}
+
+void oas_peers_free(cuda_peers **p)
+{
+    *p = NULL;
 }

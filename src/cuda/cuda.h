@@ -79,6 +79,9 @@ void oas_cuda_use(const oas_cuda *c);
 /* Name and size of GPU `index` as text; returns the length, 0 when there is no such GPU. */
 size_t oas_cuda_describe(int index, char *text, size_t size);
 
+/* Which GPU it is, whatever its number: two processes of a machine that have the same one get the same. */
+uint64_t oas_cuda_identity(const oas_cuda *c);
+
 /* Memory of the GPU, not cleared; NULL when there is not so much.  A block may outlive c: release takes NULL for it. */
 void *oas_cuda_alloc(oas_cuda *c, size_t bytes);
 void oas_cuda_release(oas_cuda *c, void *block);

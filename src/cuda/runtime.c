@@ -63,6 +63,18 @@ size_t oas_cuda_describe(int index, char *text, size_t size)
     return n < 0 ? 0 : (size_t)n;
 }
 
+uint64_t oas_cuda_identity(const oas_cuda *c)
+{
+    struct cudaDeviceProp p;
+    uint64_t halves[2];
+    if (cudaGetDeviceProperties(&p, c->index) != cudaSuccess) {
+        cudaGetLastError();
+        return (uint64_t)c->index;
+    }
+    memcpy(halves, p.uuid.bytes, sizeof halves);
+    return halves[0] ^ halves[1];
+}
+
 static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
 {
     struct cudaDeviceProp p;

@@ -4,7 +4,7 @@
 #include "base/memory.h"
 
 /* Floats of a bucket: large enough that starting a sum costs nothing, and few of them for large models. */
-enum { LEAST_BUCKET = 1 << 18, MOST_BUCKETS = 64, MOST_RANKS = 1024 };
+enum { LEAST_BUCKET = 1 << 18, MOST_BUCKETS = 64 };
 
 typedef struct bucket {
     int64_t begin, count;
@@ -13,7 +13,7 @@ typedef struct bucket {
 
 struct reducer {
     weights *weights;
-    const oasis_ranks *ranks;
+    carrier *carrier;
     bucket *buckets;
     int n;
     int *bucket_of;             /* [weights->n] */
@@ -37,14 +37,14 @@ static void cut(reducer *r)
     }
 }
 
-oasis_status oas_reducer_new(reducer **out, weights *w, const oasis_ranks *ranks, oasis_message *message)
+oasis_status oas_reducer_new(reducer **out, weights *w, carrier *c, oasis_message *message)
 {
     reducer *r = oas_alloc(1, sizeof *r);
     size_t n = (size_t)w->n;
     if (!r)
         return oas_fail_memory(message, sizeof *r, "the sums over ranks");
     r->weights = w;
-    r->ranks = ranks;
+    r->carrier = c;
     r->buckets = oas_alloc(n, sizeof *r->buckets);
     r->bucket_of = oas_alloc(n, sizeof *r->bucket_of);
     bool ok = r->buckets && r->bucket_of;
@@ -109,15 +109,14 @@ static void note_node(void *user, graph *g, const node *n)
 /* Begins the sums of all buckets that are complete after the node. */
 static void begin_sums(reducer *r, int walked)
 {
-    const oasis_ranks *k = r->ranks;
     for (; r->begun < r->n && !r->failed; r->begun++) {
         const bucket *b = &r->buckets[r->order[r->kind][r->begun]];
         if (b->ready[r->kind] > walked)
             break;
-        r->failed = !k->begin_sum(k->user, r->weights->gradient + b->begin, (size_t)b->count);
+        r->failed = !oas_carrier_begin(r->carrier, r->weights->gradient + b->begin, (size_t)b->count);
     }
     if (r->begun > 0 && !r->failed)
-        r->failed = !k->advance(k->user);
+        r->failed = !oas_carrier_advance(r->carrier);
 }
 
 static void sum_node(void *user, graph *g, const node *n)
@@ -162,9 +161,9 @@ oasis_status oas_reducer_finish(reducer *r, int kind, graph *g, weights *other, 
     g->walked = NULL;
     begin_sums(r, INT32_MAX);
     if (other && !r->failed)
-        r->failed = !r->ranks->begin_sum(r->ranks->user, other->gradient, (size_t)other->count);
+        r->failed = !oas_carrier_begin(r->carrier, other->gradient, (size_t)other->count);
     if (!r->failed)
-        r->failed = !r->ranks->finish(r->ranks->user);
+        r->failed = !oas_carrier_finish(r->carrier);
     return r->failed ? oas_fail(message, OASIS_E_DEVICE, "the connection to the other ranks failed") : OASIS_OK;
 }
 
@@ -173,13 +172,13 @@ oasis_status oas_reducer_finish(reducer *r, int kind, graph *g, weights *other, 
 oasis_status oasis_ranks_agree(const oasis_ranks *k, oasis_status mine, oasis_message *message)
 {
     oasis_message unheard = {""};
-    double status[MOST_RANKS] = {0};
+    double status[OAS_MOST_RANKS] = {0};
     int first = 0;
     if (!k || k->count < 2)
         return mine;
     message = message ? message : &unheard;
-    if (k->count > MOST_RANKS)
-        return oas_fail(message, OASIS_E_UNSUPPORTED, "%d ranks; at most %d are possible", k->count, MOST_RANKS);
+    if (k->count > OAS_MOST_RANKS)
+        return oas_fail(message, OASIS_E_UNSUPPORTED, "%d ranks; at most %d are possible", k->count, OAS_MOST_RANKS);
     status[k->rank] = (double)mine;
     bool ok = k->sum(k->user, status, (size_t)k->count);
     while (first < k->count && (oasis_status)status[first] == OASIS_OK)

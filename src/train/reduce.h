@@ -9,6 +9,7 @@
 #ifndef OAS_TRAIN_REDUCE_H
 #define OAS_TRAIN_REDUCE_H
 
+#include "train/carrier.h"
 #include "train/train.h"
 
 /* Passes whose walks differ: 1 = clips from the middle of a shot instead of its start; 2 = with the discriminator. */
@@ -16,8 +17,8 @@ enum { OAS_PASS_KINDS = 4 };
 
 typedef struct reducer reducer;
 
-/* For the weights' gradients; weights and ranks must live longer. */
-oasis_status oas_reducer_new(reducer **r, weights *w, const oasis_ranks *ranks, oasis_message *message);
+/* For the weights' gradients; weights and carrier must live longer. */
+oasis_status oas_reducer_new(reducer **r, weights *w, carrier *c, oasis_message *message);
 void oas_reducer_free(reducer **r);
 
 /* Has it watch the backward walk of a graph that plans, to learn when the buckets of a kind of pass are complete. */

@@ -27,7 +27,9 @@ struct oasis_trainer {
     objective objective;
     weights weights;
     adversary adversary;
-    reducer *reducer; /* NULL where this process is alone */
+    carrier *carrier; /* NULL where this process is alone, as the reducer */
+    reducer *reducer;
+    device_name where; /* the device of this rank */
     feed *feed;
     history *history; /* of rank 0 */
     progress_state state;
@@ -200,17 +202,20 @@ static oasis_status move_weights(oasis_trainer *t, oasis_message *message)
     return t->objective.adversary ? oas_adversary_to_gpu(&t->adversary, t->device->cuda, message) : OASIS_OK;
 }
 
+/* Until here nothing is on a GPU. */
 static oasis_status open_own(oasis_trainer *t, oasis_message *message)
 {
     OAS_TRY(check(&t->options, message));
     OAS_TRY(choose_compute(t, message));
     t->objective.options = &t->options;
     OAS_TRY(open_weights(t, message));
-    if (oas_ranks(&t->options) > 1 && t->device->cuda)
-        return oas_fail(message, OASIS_E_UNSUPPORTED, "several processes train on CPUs only; say \"device\": \"cpu\"");
-    if (oas_ranks(&t->options) > 1)
-        OAS_TRY(oas_reducer_new(&t->reducer, &t->weights, t->options.ranks, message));
-    OAS_TRY(open_folder(t, message));
+    return open_folder(t, message);
+}
+
+static oasis_status settle_own(oasis_trainer *t, oasis_message *message)
+{
+    if (t->carrier)
+        OAS_TRY(oas_reducer_new(&t->reducer, &t->weights, t->carrier, message));
     OAS_TRY(move_weights(t, message));
     OAS_TRY(make_batch(t, message));
     return plan(t, message);
@@ -241,9 +246,19 @@ static oasis_status take_state_of_first(oasis_trainer *t, oasis_message *message
 
 static oasis_status open_all(oasis_trainer *t, oasis_message *message)
 {
-    OAS_TRY(oasis_ranks_agree(t->options.ranks, open_own(t, message), message));
-    if (t->reducer)
+    const oasis_ranks *k = t->options.ranks;
+    bool alone = oas_ranks(&t->options) < 2;
+    if (!alone) {
+        OAS_TRY(oas_carrier_device(k, t->options.device, &t->where, message));
+        t->options.device = t->where.text;
+    }
+    OAS_TRY(oasis_ranks_agree(k, open_own(t, message), message));
+    if (!alone) {
         OAS_TRY(take_state_of_first(t, message));
+        size_t floats = (size_t)t->weights.count + (size_t)t->adversary.weights.count;
+        OAS_TRY(oas_carrier_new(&t->carrier, k, t->device->cuda, floats, message));
+    }
+    OAS_TRY(oasis_ranks_agree(k, settle_own(t, message), message));
     t->cost.threads = oas_pool_workers(t->device->pool);
     t->cost.bf16 = t->graph.compute == OAS_BF16;
     t->started = t->saved_at = oas_now();
@@ -273,6 +288,7 @@ void oasis_trainer_close(oasis_trainer **out)
     if (!t)
         return;
     oas_feed_free(&t->feed);
+    oas_carrier_free(&t->carrier);
     oas_reducer_free(&t->reducer);
     oas_history_free(&t->history);
     oasis_model_close(&t->objective.model);
@@ -332,6 +348,11 @@ oasis_status oasis_train_cost_of(const oasis_train_options *options, oasis_train
     *cost = t->cost;
     oasis_trainer_close(&t);
     return s;
+}
+
+const char *oasis_trainer_ranks(const oasis_trainer *t)
+{
+    return t->carrier ? oas_carrier_words(t->carrier) : "";
 }
 
 int oasis_trainer_times(const oasis_trainer *t, oasis_stage_time *stages)

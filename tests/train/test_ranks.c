@@ -1,7 +1,10 @@
 /*
  * Two ranks as two threads of this process: together they have the losses of one trainer with twice the batch, one's
- * failure ends both with one sentence, and a sum that is not made shows.
+ * failure ends both with one sentence, and a sum that is not made shows.  On CPUs; on two GPUs, whose gradients NCCL adds;
+ * and on one that both share, by way of host memory.
  */
+#include "cuda/cuda.h"
+
 #include <math.h>
 #include <oasis/train.h>
 #include <pthread.h>
@@ -146,6 +149,7 @@ typedef struct course {
     int torn; /* index of a clip that cannot be had */
     char output[64];
     double loss[STEPS], norm[STEPS];
+    char words[256]; /* how gradients are added */
     oasis_status status;
     oasis_message message;
 } course;
@@ -157,6 +161,7 @@ static void *train(void *arg)
     oasis_train_report r;
     const oasis_ranks *ranks = c->options.ranks;
     c->status = oasis_trainer_open(&t, &c->options, make_clip, &c->torn, &c->message);
+    snprintf(c->words, sizeof c->words, "%s", c->status == OASIS_OK ? oasis_trainer_ranks(t) : "");
     for (int i = 0; i < STEPS && c->status == OASIS_OK; i++) {
         c->status = oasis_trainer_step(t, &r);
         if (c->status < 0)
@@ -232,16 +237,20 @@ static double worst_difference(course *one, course *two, bool forgets)
     return worst;
 }
 
-static void test_stages(void **state)
+/*
+ * The stages from `first` on, on a device; `words` are said of how gradients are added.  The encoder is that of the last
+ * call with the stage autoencoder.
+ */
+static void compare_stages(int first, const char *where, const char *words)
 {
-    (void)state;
     static char coder[96];
-    for (int stage = OASIS_STAGE_AUTOENCODER; stage <= OASIS_STAGE_ONE_STEP; stage++) {
+    for (int stage = first; stage <= OASIS_STAGE_ONE_STEP; stage++) {
         static const char *const names[] = {"coder", "noise", "final"};
         course one = course_of(stage, names[stage], 4);
         course two[RANKS] = {course_of(stage, "two", 2), course_of(stage, "two", 2)};
         for (int i = 0; i <= RANKS; i++) {
             oasis_train_options *o = i < RANKS ? &two[i].options : &one.options;
+            o->device = where;
             if (stage == OASIS_STAGE_AUTOENCODER)
                 o->accumulate = 2;
             else
@@ -256,10 +265,53 @@ static void test_stages(void **state)
             }
         }
         double worst = worst_difference(&one, two, false);
-        print_message("    %-6s losses differ by %.1e\n", names[stage], worst);
+        print_message("    %-6s losses differ by %.1e; added %s\n", names[stage], worst, two[0].words);
         assert_true(worst < TOLERANCE);
+        assert_non_null(strstr(two[0].words, words));
+        assert_string_equal(two[0].words, two[1].words);
+        assert_string_equal(one.words, "");
         snprintf(coder, sizeof coder, "%s/coder/checkpoint.safetensors", folder);
     }
+}
+
+static void test_stages(void **state)
+{
+    (void)state;
+    compare_stages(OASIS_STAGE_AUTOENCODER, "cpu", "in host memory");
+}
+
+static void test_gpus(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() < RANKS) {
+        print_message("    skipped: %d GPUs\n", oas_cuda_count());
+        skip();
+    }
+    compare_stages(OASIS_STAGE_AUTOENCODER, "cuda", "NCCL");
+}
+
+static void test_shared_gpu(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() == 0)
+        skip();
+    compare_stages(OASIS_STAGE_ONE_STEP, "cuda:0", "ranks 0 and 1 share a GPU");
+}
+
+/* The same bits in a second run. */
+static void test_again(void **state)
+{
+    (void)state;
+    course first[RANKS], again[RANKS];
+    const char *where = oas_cuda_count() < RANKS ? "cpu" : "cuda";
+    for (int i = 0; i < RANKS; i++) {
+        first[i] = again[i] = course_of(OASIS_STAGE_ONE_STEP, "first", 2);
+        first[i].options.device = again[i].options.device = where;
+    }
+    train_both(first, false);
+    train_both(again, false);
+    for (int k = 0; k < STEPS; k++)
+        assert_true(first[0].loss[k] == again[0].loss[k] && first[0].norm[k] == again[0].norm[k]);
 }
 
 /* Without the sums each rank trains alone: that must show. */
@@ -312,7 +364,9 @@ static void test_failure(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stages), cmocka_unit_test(test_forgotten_sum),
-                                       cmocka_unit_test(test_buckets), cmocka_unit_test(test_failure)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stages),        cmocka_unit_test(test_gpus),
+                                       cmocka_unit_test(test_shared_gpu),    cmocka_unit_test(test_again),
+                                       cmocka_unit_test(test_forgotten_sum), cmocka_unit_test(test_buckets),
+                                       cmocka_unit_test(test_failure)};
     return cmocka_run_group_tests_name("train/ranks", tests, setup, teardown);
 }

@@ -8,13 +8,16 @@
 
 #include <string.h>
 
+enum { GPUS = 2 };
+
 oasis_status oas_cuda_new(oas_cuda **out, int index, oasis_message *message)
 {
-    if (index != 0)
-        return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for, but there is 1 (emulated)", index);
+    if (index < 0 || index >= GPUS)
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for, but there are %d (emulated)", index, GPUS);
     oas_cuda *c = oas_alloc(1, sizeof *c);
     if (!c)
         return oas_fail_memory(message, sizeof *c, "the GPU");
+    c->index = index;
     c->processors = 4;
     oas_cuda_set_tables(&c->tables);
     *out = c;
@@ -32,7 +35,12 @@ void oas_cuda_free(oas_cuda **c)
 
 int oas_cuda_count(void)
 {
-    return 1;
+    return GPUS;
+}
+
+uint64_t oas_cuda_identity(const oas_cuda *c)
+{
+    return (uint64_t)c->index + 1;
 }
 
 int oas_cuda_usual(void)
