@@ -3,7 +3,7 @@
  * and stops between two steps when a signal comes, with a checkpoint.
  */
 #include "cli.h"
-#include "ranks.h"
+#include "launch.h"
 #include "train_cost.h"
 
 #include <oasis/dataset.h>
@@ -33,6 +33,7 @@ static const oasis_option *own_options(void)
 typedef struct run {
     settings s;
     cli_ranks ranks;
+    device_list devices;
     oasis_train_config *config;
     oasis_dataset *dataset;
     oasis_trainer *trainer;
@@ -155,10 +156,34 @@ const command cli_command_train = {
         "\"encoder\" and \"init\"; or \"one-step\" alone.\n\n"
         "A first signal stops after the step under way and writes a checkpoint.\n\n"
         "Several processes: `mpirun -n 4 oasis train CONFIG.json` trains as one process with four times the batch; \"batch\" "
-        "is that of each, and each has a share of the clips. Process 0 alone writes.",
+        "is that of each, and each has a share of the clips. Process 0 alone writes. On GPUs each process of a machine takes "
+        "one of its own. On one machine `--device cuda:0,1` starts a process for each device of the list itself, without "
+        "MPI.",
     .tables = {own_options, oasis_train_option_rows},
     .run = train_run,
 };
+
+/* A process for each device of a list.  OASIS_END in the process that has started them, when they have ended. */
+static oasis_status launch(run *r, int *code)
+{
+    oasis_train_options *o = oasis_train_config_options(r->config);
+    oasis_status s = cli_devices(&r->devices, o->device, &r->message);
+    if (s < 0 || r->devices.count == 0)
+        return s;
+    o->device = r->devices.name[0];
+    if (r->s.dry_run)
+        return OASIS_OK;
+    if (r->ranks.ranks.count > 1) {
+        snprintf(r->message.text, sizeof r->message.text,
+                 "several processes were started, which take a GPU each: say \"device\": \"cuda\", not a list");
+        return OASIS_E_ARGUMENT;
+    }
+    s = cli_launch(&r->ranks, &r->devices, code, &r->message);
+    o->device = r->devices.name[r->ranks.ranks.rank];
+    if (o->threads == 0)
+        o->threads = cli_launch_threads(r->devices.count);
+    return s;
+}
 
 static int train_run(int argc, char **argv)
 {
@@ -182,6 +207,11 @@ static int train_run(int argc, char **argv)
         objects[1] = oasis_train_config_options(r.config);
         oasis_train_config_options(r.config)->ranks = &r.ranks.ranks;
         cli_parse(&cli_command_train, objects, argc, argv, &words, &code);
+        s = launch(&r, &code);
+    }
+    if (s == OASIS_END) {
+        oasis_train_config_close(&r.config);
+        return code;
     }
     bool plans = s == OASIS_OK && r.s.dry_run;
     if (plans)

@@ -57,7 +57,8 @@ static const oasis_option rows[] = {
     NUMBER("middle", middle, 0, 1, "0.5", "share of clips from the middle of a shot", "Steps"),
     CHOICE("compute", compute, "auto|fp32|bf16", "auto", "number format of products", "Steps"),
     INT("threads", threads, 0, 1024, "0", "compute threads; 0 = as many as the process may use", "Steps"),
-    TEXT("device", device, "DEVICE", "auto", "cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one", "Steps"),
+    TEXT("device", device, "DEVICE", "auto",
+         "cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one; several, as cuda:0,1: a process for each", "Steps"),
     FLAG("checkpointing", checkpointing, "false", "compute blocks twice to save memory", "Steps"),
     LIST("freeze", freeze, "PREFIX", "weights whose names begin so stay as they are", "Steps"),
 

@@ -1,5 +1,6 @@
 /*
- * oasis train as a user runs it: what a run takes, refusals, kill -9 at any moment, and several processes under mpirun.
+ * oasis train as a user runs it: what a run takes, refusals, kill -9 at any moment, and several processes, under mpirun and
+ * for a list of devices.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "clip.h"
+#include "cuda/cuda.h"
 #include "format/weight_file.h"
 #include "program.h"
 
@@ -220,6 +222,15 @@ static void test_processes(void **state)
     assert_true(same_tensors("again/checkpoint.safetensors", "once/checkpoint.safetensors"));
 }
 
+/* One process of several cannot read a file: one sentence for all. */
+static void expect_one_sentence(result r)
+{
+    assert_int_equal(r.code, 3);
+    const char *said = strstr(r.err, "oasis: ");
+    assert_true(said && strstr(said, "b.png") && !strstr(said + 1, "oasis: "));
+    result_free(&r);
+}
+
 static void test_failing_process(void **state)
 {
     (void)state;
@@ -227,11 +238,98 @@ static void test_failing_process(void **state)
         skip();
     make_run();
     write_text("data/b.png", "this is no picture");
-    result r = run_shell(MPIRUN "train c.json -q --batch 2 --steps 100");
-    assert_int_equal(r.code, 3);
-    const char *said = strstr(r.err, "oasis: ");
-    assert_true(said && strstr(said, "b.png") && !strstr(said + 1, "oasis: "));
+    expect_one_sentence(run_shell(MPIRUN "train c.json -q --batch 2 --steps 100"));
+}
+
+/* ---- a list of devices --------------------------------------------------------------------------------------------------- */
+
+/* Two GPUs where they are, NCCL between them; else the CPU twice. */
+static const char *two_devices(void)
+{
+    return oas_cuda_count() >= 2 ? "cuda:0,1" : "cpu,cpu";
+}
+
+static void train_on(const char *devices, const char *more)
+{
+    char line[256];
+    snprintf(line, sizeof line, "train c.json -q --device %s %s", devices, more);
+    succeed(line);
+}
+
+static void test_devices(void **state)
+{
+    (void)state;
+    enum { STEPS = 6 };
+    double one[STEPS], two[STEPS], worst = 0;
+    make_run();
+    train_on(oas_cuda_count() >= 2 ? "cuda" : "cpu", "--output one");
+    train_on(two_devices(), "--batch 2 --output two");
+    assert_int_equal(read_losses("one/log.jsonl", one, STEPS), STEPS);
+    assert_int_equal(read_losses("two/log.jsonl", two, STEPS), STEPS);
+    for (int i = 0; i < STEPS; i++)
+        worst = fmax(worst, fabs(one[i] - two[i]) / fabs(one[i]));
+    print_message("    losses of %s differ by %.1e\n", two_devices(), worst);
+    assert_true(worst < TOLERANCE);
+
+    train_on(two_devices(), "--batch 2 --steps 3 --schedule constant --output again");
+    train_on(two_devices(), "--batch 2 --schedule constant --output again");
+    train_on(two_devices(), "--batch 2 --schedule constant --output once");
+    assert_true(same_tensors("again/checkpoint.safetensors", "once/checkpoint.safetensors"));
+}
+
+/* The processes that a process has started; how many there are. */
+static int children_of(pid_t parent, pid_t *child, int most)
+{
+    char command[64];
+    int n = 0;
+    snprintf(command, sizeof command, "pgrep -P %d", (int)parent);
+    result r = run_shell(command);
+    for (char *word = strtok(r.out, "\n"); word && n < most; word = strtok(NULL, "\n"))
+        child[n++] = (pid_t)atoi(word);
     result_free(&r);
+    return n;
+}
+
+/* Waits until a log has a line. */
+static void wait_for_step(const char *path)
+{
+    struct stat s = {.st_size = 0};
+    for (int wait = 0; wait < 1000 && s.st_size == 0; wait++) {
+        usleep(20000);
+        if (stat(path, &s) != 0)
+            s.st_size = 0;
+    }
+    assert_true(s.st_size > 0);
+}
+
+static void test_failing_device(void **state)
+{
+    (void)state;
+    char line[128];
+    make_run();
+    refused(3, "are no list", "train c.json -q --device cuda:0,");
+    refused(5, "99", "train c.json -q --device cuda:99,98");
+
+    /* A process that is killed ends all, and one that is asked to stop stops all, with a checkpoint. */
+    snprintf(line, sizeof line, "train c.json -q --batch 2 --steps 100000 --device %s", two_devices());
+    pid_t child[4] = {0}, pid = start(line, "err.txt");
+    wait_for_step("out/log.jsonl");
+    assert_int_equal(children_of(pid, child, 4), 2);
+    kill(child[1], SIGKILL);
+    assert_int_equal(wait_for(pid), 5);
+    char *said = read_all("err.txt", NULL);
+    assert_non_null(strstr(said, "was ended by signal 9"));
+    free(said);
+    remove("out/log.jsonl");
+    pid = start(line, "err.txt");
+    wait_for_step("out/log.jsonl");
+    kill(pid, SIGTERM);
+    assert_int_equal(wait_for(pid), 128 + SIGTERM);
+    assert_true(saved_steps("out/checkpoint.safetensors") > 0);
+
+    write_text("data/b.png", "this is no picture");
+    snprintf(line, sizeof line, "train c.json -q --batch 2 --steps 100 --output new --device %s", two_devices());
+    expect_one_sentence(run(line));
 }
 
 int main(void)
@@ -242,6 +340,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_kill, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_processes, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(test_failing_process, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_devices, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(test_failing_device, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests_name("e2e/train", tests, NULL, NULL);
 }
