@@ -197,7 +197,7 @@ static oasis_status become(cli_ranks *out, const crew *c, int rank, pid_t parent
     }
     out->close = close_wires;
     out->ranks = (oasis_ranks){rank, c->count, w, begin_sum, done, done, sum, broadcast};
-    setenv("NCCL_ALGO", "Ring", 0); /* as in ranks.c */
+    cli_ranks_prepare();
     return OASIS_OK;
 }
 

@@ -15,13 +15,19 @@ static bool is_launched(void)
     return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK");
 }
 
+void cli_ranks_prepare(void)
+{
+    setenv("NCCL_ALGO", "Ring", 0);
+    setenv("NCCL_NVLS_ENABLE", "0", 0); /* which rings do not use */
+}
+
 oasis_status cli_ranks_open(cli_ranks *r, oasis_message *message)
 {
     oasis_status (*open)(oasis_ranks *, oasis_message *) = NULL;
     *r = (cli_ranks){.ranks = {.count = 1}};
     if (!is_launched())
         return OASIS_OK;
-    setenv("NCCL_ALGO", "Ring", 0); /* the order of a sum depends on the number of GPUs and their wiring alone */
+    cli_ranks_prepare();
     r->library = dlopen("liboasis-mpi.so.0", RTLD_NOW | RTLD_GLOBAL);
     if (r->library) {
         *(void **)&open = dlsym(r->library, "oasis_mpi_open");

@@ -10,6 +10,12 @@ typedef struct cli_ranks {
     void (*close)(oasis_ranks *ranks);
 } cli_ranks;
 
+/*
+ * Has NCCL add in rings, where the environment does not say otherwise: then the order of a sum depends on the number of
+ * GPUs and their wiring alone.  Before there are threads.
+ */
+void cli_ranks_prepare(void);
+
 /* Fails with OASIS_E_UNSUPPORTED (built without MPI), OASIS_E_DEVICE. */
 oasis_status cli_ranks_open(cli_ranks *r, oasis_message *message);
 void cli_ranks_close(cli_ranks *r);

@@ -11,7 +11,7 @@ cmake -S . -B "$build" -G Ninja -DOASIS_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=nativ
 ninja -C "$build" | tail -1
 "$build/oasis" version | grep -E '^(liboasis|CUDA)'
 failed=0
-for test in "$build"/tests/test_cuda_* "$build/tests/test_train_gpu"; do
+for test in "$build"/tests/test_cuda_* "$build/tests/test_train_gpu" "$build/tests/test_train_ranks"; do
     log=$build/$(basename "$test").log
     if "$test" >"$log" 2>&1; then
         echo "passed  $(basename "$test")"

@@ -3,7 +3,8 @@
  * asked for, so that programs start, and train on one GPU, without it.
  *
  * Every process makes the same calls with the same counts in the same order.  A sum has the same bits on all of them, and
- * in every run on the same machines: NCCL chooses how to add by sizes, number and wiring alone.
+ * in every run on the same machines: NCCL chooses how to add by sizes, number and wiring alone, and of two numbers there is
+ * one sum.  (The program has it always add in rings: cli/ranks.c.)
  */
 #ifndef OAS_CUDA_PEERS_H
 #define OAS_CUDA_PEERS_H
