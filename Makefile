@@ -29,7 +29,7 @@ asan:            ## every test under the address and undefined-behaviour sanitiz
 cuda-emulated:   ## the GPU's kernels and networks, emulated (needs a C++ compiler)
 	@cmake -S . -B build-emulated -G Ninja $(CMAKE_FLAGS) -DOASIS_CUDA=EMULATED
 	@ninja -C build-emulated -j $(JOBS)
-	@ctest --test-dir build-emulated --output-on-failure --no-tests=error -j $(JOBS) -R '^cuda/|gpu'
+	@ctest --test-dir build-emulated --output-on-failure --no-tests=error -j $(JOBS) -R '^cuda/|gpu|train/ranks'
 
 tsan:            ## every test under the thread sanitizer
 	@$(SUITE) BUILD=build-tsan CMAKE_FLAGS="$(DEBUG) -DOASIS_SANITIZE=thread"

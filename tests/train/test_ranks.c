@@ -217,7 +217,7 @@ static double relative(double a, double b)
     return fabs(a - b) / fabs(a);
 }
 
-/* One trainer with a batch of 4, and two ranks with one of 2. */
+/* One trainer with the batch of both, and two ranks. */
 static double worst_difference(course *one, course *two, bool forgets)
 {
     double worst = 0;
@@ -238,16 +238,16 @@ static double worst_difference(course *one, course *two, bool forgets)
 }
 
 /*
- * The stages from `first` on, on a device; `words` are said of how gradients are added.  The encoder is that of the last
+ * The stages from `first` on, on a device, with `batch` clips of a rank; `words` are said of how gradients are added.  The encoder is that of the last
  * call with the stage autoencoder.
  */
-static void compare_stages(int first, const char *where, const char *words)
+static void compare_stages(int first, const char *where, int batch, const char *words)
 {
     static char coder[96];
     for (int stage = first; stage <= OASIS_STAGE_ONE_STEP; stage++) {
         static const char *const names[] = {"coder", "noise", "final"};
-        course one = course_of(stage, names[stage], 4);
-        course two[RANKS] = {course_of(stage, "two", 2), course_of(stage, "two", 2)};
+        course one = course_of(stage, names[stage], RANKS * batch);
+        course two[RANKS] = {course_of(stage, "two", batch), course_of(stage, "two", batch)};
         for (int i = 0; i <= RANKS; i++) {
             oasis_train_options *o = i < RANKS ? &two[i].options : &one.options;
             o->device = where;
@@ -277,7 +277,7 @@ static void compare_stages(int first, const char *where, const char *words)
 static void test_stages(void **state)
 {
     (void)state;
-    compare_stages(OASIS_STAGE_AUTOENCODER, "cpu", "in host memory");
+    compare_stages(OASIS_STAGE_AUTOENCODER, "cpu", 2, "in host memory");
 }
 
 static void test_gpus(void **state)
@@ -287,7 +287,7 @@ static void test_gpus(void **state)
         print_message("    skipped: %d GPUs\n", oas_cuda_count());
         skip();
     }
-    compare_stages(OASIS_STAGE_AUTOENCODER, "cuda", "NCCL");
+    compare_stages(OASIS_STAGE_AUTOENCODER, "cuda", 1, "NCCL");
 }
 
 static void test_shared_gpu(void **state)
@@ -295,7 +295,7 @@ static void test_shared_gpu(void **state)
     (void)state;
     if (oas_cuda_count() == 0)
         skip();
-    compare_stages(OASIS_STAGE_ONE_STEP, "cuda:0", "ranks 0 and 1 share a GPU");
+    compare_stages(OASIS_STAGE_ONE_STEP, "cuda:0", 1, "ranks 0 and 1 share a GPU");
 }
 
 /* The same bits in a second run. */
@@ -305,7 +305,7 @@ static void test_again(void **state)
     course first[RANKS], again[RANKS];
     const char *where = oas_cuda_count() < RANKS ? "cpu" : "cuda";
     for (int i = 0; i < RANKS; i++) {
-        first[i] = again[i] = course_of(OASIS_STAGE_ONE_STEP, "first", 2);
+        first[i] = again[i] = course_of(OASIS_STAGE_ONE_STEP, "first", 1);
         first[i].options.device = again[i].options.device = where;
     }
     train_both(first, false);
