@@ -212,35 +212,49 @@ static void note_end(const device_list *list, int rank, int status, int *code)
     }
 }
 
+/* Takes a process that has ended off the list; false where none has. */
+static bool take_ended(crew *c, int *rank, int *status)
+{
+    pid_t pid = waitpid(-1, status, WNOHANG);
+    for (int r = 0; pid > 0 && r < c->count; r++) {
+        if (c->pid[r] == pid) {
+            c->pid[r] = 0;
+            *rank = r;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Waits for all.  When one ends badly the others have a while to find out, and then are killed. */
 static int supervise(crew *c, const device_list *list)
 {
     const struct timespec moment = {0, 20000000};
     int code = EXIT_DONE, passed_on = 0, left = c->count;
-    time_t deadline = 0;
+    bool fails = false, killed = false;
+    time_t since = 0;
     while (left > 0) {
-        int status;
-        pid_t pid = waitpid(-1, &status, WNOHANG);
-        for (int r = 0; pid > 0 && r < c->count; r++) {
-            if (c->pid[r] != pid)
-                continue;
-            c->pid[r] = 0;
-            left--;
-            if (deadline != -1)
-                note_end(list, r, status, &code);
-            if (status != 0 && deadline == 0)
-                deadline = time(NULL) + GRACE;
-        }
+        int status, rank;
         if (cli_signal() && !passed_on) {
             passed_on = cli_signal();
             signal_all(c, passed_on);
         }
-        if (deadline > 0 && time(NULL) > deadline) {
+        if (fails && !killed && time(NULL) - since > GRACE) {
+            killed = true;
             signal_all(c, SIGKILL);
-            deadline = -1; /* that they were killed is no news */
         }
-        if (pid <= 0)
+        if (!take_ended(c, &rank, &status)) {
             nanosleep(&moment, NULL);
+            continue;
+        }
+        left--;
+        if (!killed) /* else it is no news */
+            note_end(list, rank, status, &code);
+        bool stopped = passed_on && WIFEXITED(status); /* as asked; process 0 may still be writing */
+        if (status != 0 && !stopped && !fails) {
+            fails = true;
+            since = time(NULL);
+        }
     }
     return code;
 }
