@@ -78,8 +78,10 @@ oasis_status oas_peers_id(cuda_peers *p, cuda_peers_id *id, oasis_message *messa
 
 oasis_status oas_peers_join(cuda_peers *p, const cuda_peers_id *id, int rank, int count, oasis_message *message)
 {
+    int least = 0, first = 0; /* sums go first: they are short, and another GPU waits */
     oas_cuda_use(p->cuda);
-    if (cudaStreamCreateWithFlags(&p->stream, cudaStreamNonBlocking) != cudaSuccess ||
+    if (cudaDeviceGetStreamPriorityRange(&least, &first) != cudaSuccess ||
+        cudaStreamCreateWithPriority(&p->stream, cudaStreamNonBlocking, first) != cudaSuccess ||
         cudaEventCreateWithFlags(&p->ready, cudaEventDisableTiming) != cudaSuccess ||
         cudaEventCreateWithFlags(&p->done, cudaEventDisableTiming) != cudaSuccess)
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream for sums: %s", p->cuda->index,
