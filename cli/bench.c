@@ -16,7 +16,7 @@ typedef struct settings {
 
 static const oasis_option rows[] = {
     {"stage", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, stage), 0, 0, NULL, "NAME", NULL,
-     "measure only this: peak, dense, conv, decoder, attention, block, model or upscale", "Options"},
+     "measure only this: peak, dense, conv, decoder, attention, block, model, transformer, step or upscale", "Options"},
     {"device", 0, NULL, OASIS_OPTION_TEXT, offsetof(settings, device), 0, 0, NULL, "DEVICE", "auto",
      "what is measured: cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one", "Options"},
     {"train", 0, NULL, OASIS_OPTION_FLAG, offsetof(settings, train), 0, 0, NULL, NULL, "false",

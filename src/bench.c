@@ -4,7 +4,7 @@
  * Every figure goes through the ops that networks use, so that what is measured is what runs.  A time is the median of
  * repetitions that fill about half a second; fractions are of the peak that was measured in the same run.
  */
-#include <oasis/bench.h>
+#include "bench.h"
 
 #include "cpu/peak.h"
 #include "tensor/sampler.h"
@@ -13,17 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct bench {
-    oasis_model *model;
-    device *device;
-    graph graph;
-    double peak[OAS_DTYPES]; /* FLOP/s of all threads */
-    oasis_bench_fn *row;
-    void *user;
-    bool stopped;
-    oasis_message *message;
-} bench;
 
 static void report(bench *b, oasis_bench_row row)
 {
@@ -499,13 +488,15 @@ static const struct {
     bool within; /* another stage measures it too: only when asked for by name */
 } stages[] = {{"peak", bench_peak, false},           {"dense", bench_dense, false}, {"conv", bench_conv, false},
               {"attention", bench_attention, false}, {"block", bench_block, false}, {"model", bench_model, false},
-              {"decoder", bench_decoder, true}};
+              {"decoder", bench_decoder, true},      {"transformer", oas_bench_transformer, true},
+              {"step", oas_bench_step, true}};
 
 enum { N_STAGES = sizeof stages / sizeof *stages };
 
 const char *const *oasis_bench_stages(void)
 {
-    static const char *const names[] = {"peak", "dense", "conv", "attention", "block", "model", "decoder", NULL};
+    static const char *const names[] = {"peak", "dense", "conv", "attention", "block", "model", "decoder", "transformer",
+                                        "step", NULL};
     _Static_assert(sizeof names / sizeof *names == N_STAGES + 1, "a name for each stage");
     return names;
 }
@@ -519,9 +510,10 @@ oasis_status oasis_bench(oasis_model *model, const char *stage, const char *wher
     for (int i = 0; i < N_STAGES; i++)
         known = known || strcmp(stage, stages[i].name) == 0;
     if (!known)
-        return oas_fail(
-            message, OASIS_E_ARGUMENT,
-            "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model, decoder", stage);
+        return oas_fail(message, OASIS_E_ARGUMENT,
+                        "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model, decoder, "
+                        "transformer, step",
+                        stage);
     OAS_TRY(oas_device_open(&b.device, where, threads, message));
     for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++)
         b.peak[t] = b.device->cuda ? gpu_peak(&b, t) : oas_peak(b.device->level, t, b.device->pool);

@@ -24,8 +24,9 @@ typedef struct oasis_bench_row {
 /* Called for each figure as it is known.  Returning false stops the run. */
 typedef bool oasis_bench_fn(void *user, const oasis_bench_row *row);
 
-/* The names of the stages, in order, ended by NULL: "peak", "dense", "conv", "attention", "block", "model"; and "decoder",
- * which is a part of "conv". */
+/* The names of the stages, in order, ended by NULL: "peak", "dense", "conv", "attention", "block", "model"; and those
+ * that only run when asked for: "decoder", which is a part of "conv", "transformer" and "step", which measure large models on
+ * a GPU. */
 OASIS_API const char *const *oasis_bench_stages(void);
 
 /*
