@@ -19,7 +19,15 @@
 static const double TOLERANCE_FP32 = 1e-4, TOLERANCE_BF16 = 2e-2;
 
 enum { FRAMES = 5, SIDE = 64, IN = 20 };
-static const char MODEL[] = OASIS_SOURCE_DIR "/models/oasis-nano.safetensors";
+
+/* In the folder that OASIS_SOURCE names, for test programs that were built elsewhere, or where it was built. */
+static const char *model_path(void)
+{
+    static char path[4096];
+    const char *folder = getenv("OASIS_SOURCE");
+    snprintf(path, sizeof path, "%s/models/oasis-nano.safetensors", folder ? folder : OASIS_SOURCE_DIR);
+    return path;
+}
 
 struct fixture {
     oasis_model *model;
@@ -34,7 +42,7 @@ static int setup(void **state)
     *state = &f;
     if (oas_cuda_count() == 0)
         return 0;
-    if (oasis_model_open(&f.model, MODEL, &why) < 0 || oas_device_open(&f.cpu, "cpu", 2, &why) < 0 ||
+    if (oasis_model_open(&f.model, model_path(), &why) < 0 || oas_device_open(&f.cpu, "cpu", 2, &why) < 0 ||
         oas_device_open(&f.gpu, "cuda", 2, &why) < 0)
         fail_msg("%s", why.text);
     f.pixels = malloc((size_t)FRAMES * SIDE * SIDE * 3 * sizeof *f.pixels);
