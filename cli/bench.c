@@ -153,7 +153,7 @@ static int run_bench(int argc, char **argv)
     }
     json_t *report = s.json ? cli_json_new("bench") : NULL, *list = s.json ? json_array() : NULL;
     bool files = !s.train && (!s.stage || strcmp(s.stage, "upscale") == 0);
-    oasis_status status = s.train ? cli_bench_train(s.threads, show, list, &message) : OASIS_OK;
+    oasis_status status = s.train ? cli_bench_train(s.device, s.threads, show, list, &message) : OASIS_OK;
     /* First, so that the peak of the process is that of a job and not of what else is measured. */
     if (files)
         status = bench_upscale(model, &s, list, &message);

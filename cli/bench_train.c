@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 6, FRAMES = 5, SIDE = 192, READY = 4, PICTURES = 6, VIDEOS = 3, VIDEO_FRAMES = 48 };
+enum { BATCH = 6, GPU_BATCH = 24, FRAMES = 5, SIDE = 192, READY = 4, PICTURES = 6, VIDEOS = 3, VIDEO_FRAMES = 48 };
 
 static const double LEAST_SECONDS = 12; /* of a measurement */
 
@@ -145,7 +145,8 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 
 /* ---- measuring ------------------------------------------------------------------------------------------------------- */
 
-static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source, void *user, measured *m,
+/* each: with a wait after each op of a GPU. */
+static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source, void *user, bool each, measured *m,
                             oasis_message *message)
 {
     oasis_trainer *t = NULL;
@@ -154,6 +155,7 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
     oasis_status s = oasis_trainer_open(&t, o, source, user, message);
     if (s < 0)
         return s;
+    oasis_trainer_wait_for_each(t, each);
     /* The first steps touch memory and make kernels. */
     for (int i = 0; i < 2 && s == OASIS_OK; i++)
         s = oasis_trainer_step(t, &report);
@@ -164,8 +166,8 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
         s = oasis_trainer_step(t, &report);
         seconds = now() - start;
     }
-    m->clips_per_second = m->steps * BATCH / seconds;
-    m->processor = (processor_seconds() - used) / (m->steps * BATCH);
+    m->clips_per_second = m->steps * o->batch / seconds;
+    m->processor = (processor_seconds() - used) / (m->steps * o->batch);
     m->memory = most_memory() - before;
     m->stages = oasis_trainer_times(t, m->stage);
     for (int i = 0; i < known; i++)
@@ -178,14 +180,15 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
 }
 
 /* A configuration that never ends and never writes. */
-static oasis_train_options options_of(const char *folder, int threads)
+static oasis_train_options options_of(const char *folder, const char *device, int threads)
 {
     oasis_train_options o;
     oasis_train_options_init(&o);
     o.output = folder;
     o.batch = BATCH, o.frames = FRAMES, o.width = o.height = SIDE;
     o.threads = threads;
-    o.steps = INT64_MAX / BATCH;
+    o.device = device;
+    o.steps = INT64_MAX / GPU_BATCH;
     o.checkpoint_minutes = 0;
     o.log_every = o.show_every = 0;
     o.resume = false;
@@ -193,45 +196,90 @@ static oasis_train_options options_of(const char *folder, int threads)
     return o;
 }
 
-static const char CLIPS[] = "6 clips of 5x192x192 a step: forward, losses, backward, update";
+/* What tell() says, measured on one machine with clips of one number a step. */
+typedef struct findings {
+    measured ready, real, each; /* each: whose stages are told */
+    double peak;
+    bool gpu;
+    int batch;
+} findings;
 
-static void tell(const measured *ready, const measured *real, double peak, oasis_bench_fn *row, void *user)
+static void tell_memory(const findings *f, const char *type, oasis_bench_fn *row, void *user)
 {
-    const oasis_train_cost *c = &ready->cost;
-    const char *type = c->bf16 ? "bf16" : "fp32";
-    double rate = c->flops / BATCH * ready->clips_per_second;
+    double planned = (double)f->ready.cost.total_bytes;
+    row(user, &(oasis_bench_row){"train", "train_planned_bytes", "memory of a step", type, "bytes", planned, 0});
+    if (!f->gpu)
+        row(user, &(oasis_bench_row){"train", "train_planned_over_measured",
+                                     "of that memory; measured: growth of the process", type, "times",
+                                     planned / f->ready.memory, 0});
+}
+
+static void tell_stages(const measured *m, const char *type, oasis_bench_fn *row, void *user)
+{
+    double all = 0;
+    for (int i = 0; i < m->stages; i++)
+        all += m->stage[i].seconds;
+    for (int i = 0; i < m->stages; i++)
+        if (m->stage[i].seconds > 0)
+            row(user, &(oasis_bench_row){"train", "train_stage_share", m->stage[i].name, type, "of time",
+                                         m->stage[i].seconds / all, m->stage[i].flops / m->stage[i].seconds * 1e-9});
+}
+
+static void tell(const findings *f, oasis_bench_fn *row, void *user)
+{
+    const measured *ready = &f->ready, *real = &f->real;
+    const char *type = ready->cost.bf16 ? "bf16" : "fp32";
+    const char *clips = f->gpu ? "24 clips of 5x192x192 a step: forward, losses, backward, update"
+                               : "6 clips of 5x192x192 a step: forward, losses, backward, update";
+    double of_clip = ready->cost.flops / f->batch, rate = of_clip * ready->clips_per_second;
     row(user,
-        &(oasis_bench_row){"train", "train_clips_per_s", CLIPS, type, "clips/s", ready->clips_per_second, rate * 1e-9});
-    row(user, &(oasis_bench_row){"train", "train_fraction", "the same", type, "of peak", rate / peak, rate * 1e-9});
+        &(oasis_bench_row){"train", "train_clips_per_s", clips, type, "clips/s", ready->clips_per_second, rate * 1e-9});
+    row(user, &(oasis_bench_row){"train", "train_fraction", "the same", type, "of peak", rate / f->peak, rate * 1e-9});
     row(user, &(oasis_bench_row){"train", "train_with_data_clips_per_s", "the same, clips read and degraded meanwhile",
                                  type, "clips/s", real->clips_per_second, 0});
     row(user, &(oasis_bench_row){"train", "train_data_share", "of the speed, taken by making clips", type, "of 1",
                                  1 - real->clips_per_second / ready->clips_per_second, 0});
     row(user, &(oasis_bench_row){"train", "train_processor_s", "of all threads, for a clip that lies ready", type, "s",
-                                 ready->processor, c->flops / BATCH / ready->processor * 1e-9});
+                                 ready->processor, f->gpu ? 0 : of_clip / ready->processor * 1e-9});
     row(user, &(oasis_bench_row){"train", "train_data_processor_s", "more than that, for making the clip", type, "s",
                                  real->processor - ready->processor, 0});
-    row(user, &(oasis_bench_row){"train", "train_planned_bytes", "memory of a step", type, "bytes",
-                                 (double)c->total_bytes, 0});
-    row(user,
-        &(oasis_bench_row){"train", "train_planned_over_measured", "of that memory; measured: growth of the process",
-                           type, "times", (double)c->total_bytes / ready->memory, 0});
-    double all = 0;
-    for (int i = 0; i < ready->stages; i++)
-        all += ready->stage[i].seconds;
-    for (int i = 0; i < ready->stages; i++)
-        if (ready->stage[i].seconds > 0)
-            row(user, &(oasis_bench_row){"train", "train_stage_share", ready->stage[i].name, type, "of time",
-                                         ready->stage[i].seconds / all,
-                                         ready->stage[i].flops / ready->stage[i].seconds * 1e-9});
+    tell_memory(f, type, row, user);
+    tell_stages(f->gpu ? &f->each : ready, type, row, user);
 }
 
-oasis_status cli_bench_train(int threads, oasis_bench_fn *row, void *user, oasis_message *message)
+static bool take_peak(void *user, const oasis_bench_row *row)
+{
+    *(double *)user = row->gflops * 1e9; /* bf16 comes last */
+    return true;
+}
+
+/* All three measurements; what the plan says about a GPU is that it has no peak of its own. */
+static oasis_status find(findings *f, oasis_train_options *o, shelf *clips, oasis_message *message)
+{
+    oasis_dataset *set = NULL;
+    oasis_train_cost cost = {0};
+    oasis_status s = oasis_train_cost_of(o, &cost, message);
+    f->gpu = s == OASIS_OK && cost.peak <= 0;
+    f->peak = cost.peak;
+    f->batch = o->batch = f->gpu ? GPU_BATCH : BATCH;
+    if (s == OASIS_OK && f->gpu)
+        s = oasis_bench(NULL, "peak", o->device, o->threads, take_peak, &f->peak, message);
+    if (s == OASIS_OK)
+        s = measure(o, take_ready, clips, false, &f->ready, message);
+    if (s == OASIS_OK && f->gpu && !cli_signal())
+        s = measure(o, take_ready, clips, true, &f->each, message);
+    if (s == OASIS_OK)
+        s = oasis_dataset_open(&set, o, message);
+    if (s == OASIS_OK)
+        s = measure(o, oasis_dataset_clip, set, false, &f->real, message);
+    oasis_dataset_close(&set);
+    return s;
+}
+
+oasis_status cli_bench_train(const char *device, int threads, oasis_bench_fn *row, void *user, oasis_message *message)
 {
     char folder[] = "/tmp/oasis-bench-XXXXXX", data[64], output[64];
-    oasis_dataset *set = NULL;
-    measured ready, real;
-    oasis_train_cost cost = {0};
+    findings found = {.batch = BATCH};
     shelf *clips = calloc(1, sizeof *clips);
     if (!clips || !mkdtemp(folder)) {
         free(clips);
@@ -240,20 +288,13 @@ oasis_status cli_bench_train(int threads, oasis_bench_fn *row, void *user, oasis
     }
     snprintf(data, sizeof data, "%s/data", folder);
     snprintf(output, sizeof output, "%s/out", folder);
-    oasis_train_options o = options_of(output, threads);
+    oasis_train_options o = options_of(output, device, threads);
     o.data = (oasis_text_list){.count = 1, .text = {data}};
     oasis_status s = mkdir(data, 0700) == 0 ? write_data(data, message) : OASIS_E_IO;
     if (s == OASIS_OK)
-        s = oasis_train_cost_of(&o, &cost, message);
-    if (s == OASIS_OK)
-        s = measure(&o, take_ready, clips, &ready, message);
-    if (s == OASIS_OK)
-        s = oasis_dataset_open(&set, &o, message);
-    if (s == OASIS_OK)
-        s = measure(&o, oasis_dataset_clip, set, &real, message);
+        s = find(&found, &o, clips, message);
     if (s == OASIS_OK && !cli_signal())
-        tell(&ready, &real, cost.peak, row, user);
-    oasis_dataset_close(&set);
+        tell(&found, row, user);
     for (size_t i = 0; i < sizeof clips->frame / sizeof clips->frame[0][0]; i++)
         oasis_frame_free(&clips->frame[0][0] + i);
     free(clips);

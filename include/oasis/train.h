@@ -233,6 +233,12 @@ OASIS_API const char *oasis_trainer_ranks(const oasis_trainer *trainer);
 OASIS_API int oasis_trainer_times(const oasis_trainer *trainer, oasis_stage_time *stages);
 
 /*
+ * Whether a GPU is waited for after each operation: then times of stages are those of the work, and steps take longer.
+ * Without, as it is at first, times on a GPU are those of putting work on its queue.
+ */
+OASIS_API void oasis_trainer_wait_for_each(oasis_trainer *trainer, bool wait);
+
+/*
  * One step: clips, forward, losses, backward, update.  Also writes checkpoints, log and page when they are due.
  * OASIS_END when all steps are done (a checkpoint is written).  A step without a finite loss or gradient changes nothing
  * and is counted; after `most_bad` in a row it fails with OASIS_E_ARGUMENT, and the last checkpoint stays.

@@ -363,6 +363,11 @@ int oasis_trainer_times(const oasis_trainer *t, oasis_stage_time *stages)
     return n;
 }
 
+void oasis_trainer_wait_for_each(oasis_trainer *t, bool wait)
+{
+    t->graph.timed = wait;
+}
+
 /* ---- a step -------------------------------------------------------------------------------------------------------- */
 
 static oasis_status take_clips(oasis_trainer *t)
