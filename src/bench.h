@@ -21,7 +21,7 @@ typedef struct bench {
 
 /*
  * The model's transformer on a window of 33 frames of 1280x720, with and without a wait after each op: how fast its
- * linear layers are where the others are, too, and where time goes.
+ * linear layers are where the others are, too, and where time goes; and heads of each kind on its tokens.
  */
 void oas_bench_transformer(bench *b);
 

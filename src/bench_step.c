@@ -80,6 +80,60 @@ static void report_stages(bench *b, tensor *window, oas_dtype type)
     }
 }
 
+/* ---- heads ------------------------------------------------------------------------------------------------------------- */
+
+enum { HEADS = 4, HEAD_WIDTH = 128 };
+
+/* Seconds of four heads of a kind on the window's tokens, or below 0. */
+static double heads_seconds(bench *b, oas_dtype type, char kind, double *flops)
+{
+    const token_grid grid = {1, LATENTS, HEIGHT / OAS_PIXEL_STEP, WIDTH / OAS_PIXEL_STEP};
+    const route_layer route = {.heads = HEADS, .kind = {kind, kind, kind, kind}, .window = {3, 5, 5}};
+    const shape s = OAS_SHAPE2(oas_grid_tokens(&grid), HEADS * HEAD_WIDTH);
+    const double enough = 0.2;
+    graph *g = &b->graph;
+    oas_graph_close(g);
+    *g = oas_device_graph(b->device, type);
+    if (b->stopped || !oas_graph_open(g, (size_t)1 << 30))
+        return -1;
+    sampler r = {.graph = g, .activation = type};
+    tensor *q = oas_sample_activation(&r, s, 1), *k = oas_sample_activation(&r, s, 1),
+           *v = oas_sample_activation(&r, s, 1);
+    int calls = 1;
+    for (;;) {
+        double start = oas_now();
+        g->flops = 0;
+        for (int i = 0; i < calls; i++) {
+            size_t mark = oas_graph_mark(g);
+            if (!oas_attention(g, q, k, v, &grid, &route))
+                return -1;
+            oas_graph_release(g, mark);
+        }
+        if (g->cuda && oas_cuda_wait(g->cuda, b->message) < 0)
+            return -1;
+        double t = oas_now() - start;
+        *flops = g->flops / calls;
+        if (t >= enough)
+            return t / calls;
+        calls *= 4;
+    }
+}
+
+static void report_heads(bench *b, oas_dtype type)
+{
+    static const char kinds[] = {OAS_HEAD_GLOBAL, OAS_HEAD_INTRA, OAS_HEAD_WINDOW};
+    static const char *const details[] = {"4 global heads of 128, 9 x 45 x 80", "4 own-frame heads", "4 window heads"};
+    double seconds[3], flops;
+    for (int i = 0; i < 3; i++) {
+        seconds[i] = heads_seconds(b, type, kinds[i], &flops);
+        if (seconds[i] > 0)
+            report(b, "transformer", "heads_s", details[i], type, "s", seconds[i], flops / seconds[i]);
+    }
+    if (seconds[0] > 0 && seconds[2] > 0)
+        report(b, "transformer", "heads_window_speedup", "over global, 3x5x5 at 9 x 45 x 80", type, "times",
+               seconds[0] / seconds[2], 0);
+}
+
 void oas_bench_transformer(bench *b)
 {
     const double enough = 0.5; /* seconds of a repetition */
@@ -111,6 +165,7 @@ void oas_bench_transformer(bench *b)
     report(b, "transformer", "transformer_fraction", "the same", type, "of peak", flops / best / b->peak[type],
            flops / best);
     report_stages(b, window, type);
+    report_heads(b, type);
 }
 
 /* ---- whole steps ----------------------------------------------------------------------------------------------------- */

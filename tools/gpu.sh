@@ -138,8 +138,6 @@ if wanted nano; then
     bench model.log 90 --stage model
     bench upscale.log 60 --stage upscale
     row "matrix rate, bf16" "$(compute '%.0f TFLOP/s' 'a / 1000' "$(figure peak.log peak_gflops bf16)")" ""
-    row "a window head, times faster than global, 9 x 45 x 80" \
-        "$(compute %.0f a "$(figure attention.log window_speedup_over_global bf16)")" "25"
     row "default model to 1280x720, raw to raw" \
         "$(compute '%.0f frames/s' a "$(figure model.log model_720p_fps)")" "400"
     row "the same, from file to file" "$(compute '%.0f frames/s' a "$(figure upscale.log upscale_720p_fps)")" ""
@@ -167,6 +165,8 @@ if wanted large; then
         "$(compute %.2f 'a / b / (a * c / (b * d))' "$(figure transformer-4,4,4.log transformer_s)" \
             "$(figure transformer-12,0,0.log transformer_s)" "$(figure transformer-4,4,4.log transformer_s '' rate)" \
             "$(figure transformer-12,0,0.log transformer_s '' rate)")" "1.15"
+    row "a window head, times faster than the same head global" \
+        "$(compute %.0f a "$(figure transformer-4,4,4.log heads_window_speedup)")" "25"
     for heads in 12,0,0 4,4,4 1,3,8; do
         row "transformer, heads $heads" \
             "$(compute '%.0f ms' 'a * 1000' "$(figure "transformer-$heads.log" transformer_s)")" ""
