@@ -81,7 +81,7 @@ export OASIS_TEST_DATA=$PWD/tests/data OASIS_SOURCE=$PWD OASIS_PROGRAM=$oasis
 nvidia-smi --query-gpu=name,memory.total,clocks.max.sm,driver_version --format=csv,noheader
 
 # Models of the paper's size are made meanwhile, one by one of a processor each.
-if wanted large || wanted pytorch; then
+if wanted large; then
     for heads in 12,0,0 4,4,4 1,3,8; do
         "$oasis" convert -q --random wan2.1-1.3b --seed 1 --heads $heads "$work/$heads.safetensors" \
             >"$logs/convert-$heads.log" 2>&1 &
