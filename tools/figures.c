@@ -1,7 +1,8 @@
 /*
  * Means over clips of what `oasis eval --json` wrote, as a table in Markdown and as one JSON object.
  *
- *     figures OUT.json < LIST          lines of the list: GROUP MODEL CLIP FILE, without spaces in the first three
+ *     figures OUT.json < LIST          lines of the list: GROUP MODEL CLIP FILE, without spaces in the first three; of
+ *                                      several files of a clip each adds what it has
  *
  * OUT.json: {GROUP: {MODEL: {"clips": {CLIP: {METRIC: mean}}, "mean": {METRIC: mean}}}}
  */
@@ -16,9 +17,20 @@ typedef struct column {
 } column;
 
 static const column columns[] = {
-    {"psnr_rgb", "PSNR RGB", "%.2f"}, {"psnr_luma", "PSNR Y", "%.2f"},    {"ssim", "SSIM", "%.4f"},
-    {"ms_ssim", "MS-SSIM", "%.4f"},   {"squeezenet", "features", "%.3f"}, {"ewarp", "E_warp", "%.2f"},
-    {"tof", "tOF", "%.3f"},           {"sharpness", "sharpness", "%.2f"}, {"niqe_own", "NIQE (own)", "%.2f"},
+    {"psnr_rgb", "PSNR RGB", "%.2f"},
+    {"psnr_luma", "PSNR luma", "%.2f"},
+    {"ssim", "SSIM", "%.4f"},
+    {"ms_ssim", "MS-SSIM", "%.4f"},
+    {"squeezenet", "features", "%.3f"},
+    {"ewarp", "E_warp", "%.2f"},
+    {"tof", "tOF", "%.3f"},
+    {"sharpness", "sharpness", "%.2f"},
+    {"niqe", "NIQE", "%.2f"},
+    {"niqe_own", "NIQE (own)", "%.2f"},
+    {"grid_2", "grid 2", "%.3f"},
+    {"grid_4", "grid 4", "%.3f"},
+    {"grid_8", "grid 8", "%.3f"},
+    {"grid_16", "grid 16", "%.3f"},
 };
 
 enum { COLUMNS = sizeof columns / sizeof *columns };
