@@ -9,7 +9,7 @@ enum { PATH_SIZE = 4096 };
 
 typedef struct settings {
     oasis_profile_options profile;
-    const char *output, *plot;
+    const char *output, *routing, *plot;
     oasis_text_list clips;
     int frames;
     double scale;
@@ -21,6 +21,8 @@ typedef struct settings {
 static const oasis_option rows[] = {
     {"output", 'o', NULL, OASIS_OPTION_TEXT, OWN(output), 0, 0, NULL, "FILE", NULL, "write the model with the new routing",
      "Files"},
+    {"routing", 0, NULL, OASIS_OPTION_TEXT, OWN(routing), 0, 0, NULL, "FILE", NULL,
+     "write the new routing alone, as text for train and convert", "Files"},
     {"plot", 0, NULL, OASIS_OPTION_TEXT, OWN(plot), 0, 0, NULL, "FILE.svg", NULL, "draw heads by layers", "Files"},
     {"clip", 'i', NULL, OASIS_OPTION_LIST, OWN(clips), 0, 0, NULL, "PATH", NULL,
      "another clip; may be given more than once", "Files"},
@@ -122,6 +124,8 @@ static int report(oasis_profiler *p, const settings *s)
     oasis_status status = oasis_profiler_assign(p, heads, &stability, &why);
     if (status == OASIS_OK && s->output)
         status = oasis_profiler_write(p, s->output, &why);
+    if (status == OASIS_OK && s->routing)
+        status = oasis_profiler_write_routing(p, s->routing, &why);
     if (status == OASIS_OK && s->plot)
         status = oasis_profiler_plot(p, s->plot, &why);
     int code = EXIT_DONE;
@@ -146,7 +150,8 @@ const command cli_command_profile = {
     .summary = "measure attention heads and deal them out to global, own frame and window",
     .description = "Runs MODEL on CLIP and the clips given with -i, of low quality, and measures for each head how much of "
                    "its attention lies in the query's own frame and in a window around it. Then heads are dealt out, and "
-                   "the table is printed. With -o the model is written with the new routing; train it with that.",
+                   "the table is printed. With -o the model is written with the new routing, to be trained "
+                   "with that; --routing is for starting from other weights of the same shape.",
     .tables = {own_options, oasis_profile_option_rows},
     .run = profile_run,
 };

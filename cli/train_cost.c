@@ -67,7 +67,7 @@ static int plan_variants(const oasis_train_options *o, variant *v, oasis_status 
 /* What is not there yet; the plan does without. */
 static int list_missing(const oasis_train_options *o, oasis_message *missing)
 {
-    const char *const files[] = {o->init, o->encoder};
+    const char *const files[] = {o->init, o->encoder, o->routing};
     int n = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (files[i] && access(files[i], F_OK) != 0)
@@ -182,7 +182,7 @@ static oasis_status print_json(const oasis_train_options *o, const variant *v, i
 oasis_status cli_cost_print(const oasis_train_options *o, bool json, oasis_message *message)
 {
     variant v[VARIANTS];
-    oasis_message missing[3];
+    oasis_message missing[4];
     oasis_status s;
     int n = plan_variants(o, v, &s, message);
     if (s < 0)

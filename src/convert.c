@@ -8,7 +8,6 @@
  */
 #include "convert.h"
 
-#include "base/filemap.h"
 #include "base/json.h"
 #include "format/safetensors.h"
 #include "net/wan_vae.h"
@@ -37,7 +36,7 @@ static const oasis_option rows[] = {
     {"layers", 0, NULL, OASIS_OPTION_INT, FIELD(layers), 0, OAS_ROUTING_MAX_LAYERS, NULL, "N", "0",
      "with --random: so many blocks, to try things; 0 = the size's own number", "Input"},
     {"routing", 0, NULL, OASIS_OPTION_TEXT, FIELD(routing), 0, 0, NULL, "FILE", NULL,
-     "which heads see what, as 'oasis profile' writes it", "Model"},
+     "which heads see what, as 'oasis profile --routing' writes it", "Model"},
     {"heads", 0, NULL, OASIS_OPTION_TEXT, FIELD(heads), 0, 0, NULL, "G,I,W", NULL,
      "without --routing: global, own-frame and window heads of every layer; all global when left out", "Model"},
     {"dtype", 0, NULL, OASIS_OPTION_CHOICE, FIELD(dtype), 0, 0, "bf16|fp32|q8_0", "TYPE", "bf16",
@@ -204,17 +203,7 @@ static oasis_status make_routing(conversion *c)
 static oasis_status read_routing(conversion *c)
 {
     const char *path = c->options->routing;
-    filemap map;
-    if (!path)
-        return make_routing(c);
-    OAS_TRY(oas_filemap_open(&map, path, c->message));
-    oasis_status s = oas_routing_read(&c->routing, (const char *)map.data, map.size, path, c->message);
-    oas_filemap_close(&map);
-    OAS_TRY(s);
-    if (c->routing.layers != c->dit.layers || c->routing.heads != c->dit.heads)
-        return oas_fail(c->message, OASIS_E_FORMAT, "%s: routes %d layers of %d heads, the transformer has %d of %d", path,
-                        c->routing.layers, c->routing.heads, c->dit.layers, c->dit.heads);
-    return OASIS_OK;
+    return path ? oas_routing_open(&c->routing, path, c->dit.layers, c->dit.heads, c->message) : make_routing(c);
 }
 
 /* Binds the model that will read the file, to shapes; what it asks for is what the file must have. */

@@ -75,7 +75,7 @@ typedef enum oasis_train_stage {
 typedef struct oasis_train_options {
     size_t size; /* set by oasis_train_options_init */
     int stage;   /* oasis_train_stage */
-    const char *init, *encoder, *teacher, *output, *name, *license;
+    const char *init, *encoder, *teacher, *routing, *output, *name, *license;
     bool resume;
     /* Architecture, when there is no `init`. */
     int dim, layers, heads, ffn_dim, latent_channels, in_dim;
@@ -297,8 +297,13 @@ OASIS_API oasis_status oasis_profiler_assign(oasis_profiler *profiler, oasis_hea
                                              oasis_message *message);
 OASIS_API void oasis_profiler_size(const oasis_profiler *profiler, int *layers, int *heads, int *clips);
 
-/* Writes the model with the new routing and what was measured; and a drawing (SVG): heads by layers, coloured by kind. */
+/*
+ * Writes the model with the new routing and what was measured; the routing alone, as text (doc/formats.md), which training
+ * and conversion take; and a drawing (SVG): heads by layers, coloured by kind.
+ */
 OASIS_API oasis_status oasis_profiler_write(const oasis_profiler *profiler, const char *path, oasis_message *message);
+OASIS_API oasis_status oasis_profiler_write_routing(const oasis_profiler *profiler, const char *path,
+                                                    oasis_message *message);
 OASIS_API oasis_status oasis_profiler_plot(const oasis_profiler *profiler, const char *path, oasis_message *message);
 OASIS_API void oasis_profiler_close(oasis_profiler **profiler);
 

@@ -1,6 +1,7 @@
 /* Routing texts: read line by line, each kind of line by its own function; printed back. */
 #include "format/routing.h"
 
+#include "base/filemap.h"
 #include "base/json.h"
 
 #include <math.h>
@@ -289,6 +290,20 @@ void oas_routing_free(routing *r)
     oas_free(r->layer);
     oas_free(r->stat);
     *r = (routing){.timestep = -1};
+}
+
+oasis_status oas_routing_open(routing *r, const char *path, int layers, int heads, oasis_message *message)
+{
+    filemap map;
+    OAS_TRY(oas_filemap_open(&map, path, message));
+    oasis_status s = oas_routing_read(r, (const char *)map.data, map.size, path, message);
+    oas_filemap_close(&map);
+    if (s != OASIS_OK || (r->layers == layers && r->heads == heads))
+        return s;
+    s = oas_fail(message, OASIS_E_FORMAT, "%s: routes %d layers of %d heads, the transformer has %d of %d", path,
+                 r->layers, r->heads, layers, heads);
+    oas_routing_free(r);
+    return s;
 }
 
 static void add_stat(text_buffer *text, const route_stat *s)

@@ -62,6 +62,12 @@ typedef struct routing {
 oasis_status oas_routing_read(routing *r, const char *text, size_t size, const char *where, oasis_message *message);
 void oas_routing_free(routing *r);
 
+/*
+ * Reads the text file at `path`, for a transformer of that many layers and heads; another number of them is
+ * OASIS_E_FORMAT.  Further fails as oas_routing_read, and with OASIS_E_IO.
+ */
+oasis_status oas_routing_open(routing *r, const char *path, int layers, int heads, oasis_message *message);
+
 /* The text of a routing, freed with oas_free, or NULL when memory is short.  Reading it gives the same routing. */
 char *oas_routing_text(const routing *r);
 

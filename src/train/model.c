@@ -137,11 +137,22 @@ static oasis_status fill(objective *o, const weight_file *init, const weight_fil
     return OASIS_OK;
 }
 
+/* A plan does without files that are not there yet. */
+static bool is_awaited(const objective *o, const char *path)
+{
+    return o->shapes_only && access(path, F_OK) != 0;
+}
+
 static oasis_status make(objective *o, const weight_file *init, const weight_file *coder, oasis_message *message)
 {
     const oasis_train_options *t = o->options;
     parameter_set *set = &o->model->parameters;
     OAS_TRY(init ? take_description(o, init, message) : oas_train_describe(o, message));
+    if (t->routing && !is_awaited(o, t->routing)) {
+        model_file *m = &o->model->file;
+        oas_routing_free(&m->routing);
+        OAS_TRY(oas_routing_open(&m->routing, t->routing, m->config.num_layers, m->config.num_heads, message));
+    }
     take_scale(o, &o->model->file.config);
     if (coder) {
         model_config c;
@@ -163,8 +174,8 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
                            OAS_SHAPE2(o->model->file.config.dim, first ? first->size[1] : FREQUENCIES), NULL);
     OAS_TRY(oas_model_bind(o->model, message));
     if (t->teacher && o->model->file.config.latent_channels != OAS_WAN_LATENT)
-        return oas_fail(message, OASIS_E_ARGUMENT, "the teacher's latents have %d channels, the model's %d", OAS_WAN_LATENT,
-                        o->model->file.config.latent_channels);
+        return oas_fail(message, OASIS_E_ARGUMENT, "the teacher's latents have %d channels, the model's %d",
+                        OAS_WAN_LATENT, o->model->file.config.latent_channels);
     if (t->teacher)
         OAS_TRY(oas_teacher_open(&o->teacher, t->teacher, false, message));
     o->has_encoder = t->stage != OASIS_STAGE_ONE_STEP || (t->latent > 0 && !t->teacher) || t->encoder_features > 0;
@@ -176,12 +187,6 @@ static oasis_status make(objective *o, const weight_file *init, const weight_fil
     if (set->status < 0)
         return oas_fail(message, set->status, "%s", set->message.text);
     return o->shapes_only ? OASIS_OK : fill(o, init, coder, message);
-}
-
-/* A plan does without files that are not there yet. */
-static bool is_awaited(const objective *o, const char *path)
-{
-    return o->shapes_only && access(path, F_OK) != 0;
 }
 
 oasis_status oas_train_model(objective *o, oasis_message *message)

@@ -28,6 +28,7 @@ static const oasis_option rows[] = {
     TEXT("init", init, "FILE", NULL, "start from the weights of this model or checkpoint", "Run"),
     TEXT("encoder", encoder, "FILE", NULL, "checkpoint of an autoencoder, whose encoder makes latent targets", "Run"),
     TEXT("teacher", teacher, "FILE", NULL, "checkpoint of Wan2.1's autoencoder, whose latents a decoder learns to decode, or one-step to make", "Run"),
+    TEXT("routing", routing, "FILE", NULL, "which heads see what, as 'oasis profile --routing' writes it; in place of the init's or of route", "Run"),
     TEXT("output", output, "DIR", NULL, "folder for checkpoint, model, log and page", "Run"),
     TEXT("name", name, "NAME", "oasis", "name that the model file says", "Run"),
     TEXT("license", license, "NAME", "Apache-2.0", "licence that the model file says", "Run"),

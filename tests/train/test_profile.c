@@ -114,6 +114,12 @@ static void test_model(void **state)
     assert_int_equal(windows, 16);
     if (oasis_profiler_write(p, path, &why) < 0 || oasis_profiler_plot(p, plot, &why) < 0)
         fail_msg("%s", why.text);
+    routing text;
+    if (oasis_profiler_write_routing(p, plot, &why) < 0 || oas_routing_open(&text, plot, layers, heads, &why) < 0)
+        fail_msg("%s", why.text);
+    for (int i = 0; i < 32; i++)
+        assert_int_equal(text.layer[i / 4].kind[i % 4], found[i].kind);
+    oas_routing_free(&text);
     oasis_profiler_close(&p);
     oasis_model *model = NULL;
     if (oasis_model_open(&model, path, &why) < 0)

@@ -113,6 +113,46 @@ static void test_stages(void **state)
     assert_true(page.st_size > 10000);
 }
 
+/* The kinds of the heads of a model's layer. */
+static void expect_route(const char *path, int layer, const char *letters)
+{
+    oasis_model *model = NULL;
+    oasis_message why = {""};
+    if (oasis_model_open(&model, path, &why) < 0)
+        fail_msg("%s", why.text);
+    assert_memory_equal(model->file.routing.layer[layer].kind, letters, strlen(letters));
+    oasis_model_close(&model);
+}
+
+/* A routing file takes the place of the key `route`, and of the routing that comes with other weights. */
+static void test_routing(void **state)
+{
+    (void)state;
+    char text[256], dense[256];
+    snprintf(text, sizeof text, "%s/routing.txt", folder);
+    snprintf(dense, sizeof dense, "%s/dense/model.safetensors", folder);
+    FILE *f = fopen(text, "w");
+    assert_non_null(f);
+    fputs("oasis-routing 1\nlayers 2 heads 4\nwindow 3 5 5 border truncate\nroute 0 gwwi\nroute 1 wigg\n", f);
+    assert_int_equal(fclose(f), 0);
+    oasis_train_options o = tiny_options(OASIS_STAGE_ONE_STEP, in_folder("dense"));
+    o.route = "g";
+    run(&o, &honest, NULL);
+    expect_route(dense, 1, "gggg");
+    o.routing = text;
+    o.init = dense;
+    o.output = in_folder("routed");
+    run(&o, &honest, NULL);
+    expect_route(in_folder("routed/model.safetensors"), 0, "gwwi");
+    expect_route(in_folder("routed/model.safetensors"), 1, "wigg");
+    o.init = NULL;
+    o.layers = 3;
+    o.output = in_folder("deeper");
+    expect_refusal(&o, "routes 2 layers of 4 heads, the transformer has 3 of 4");
+    o.routing = in_folder("missing.txt");
+    expect_refusal(&o, "missing.txt");
+}
+
 static void test_bad_steps(void **state)
 {
     (void)state;
@@ -191,8 +231,10 @@ static void test_configurations(void **state)
             fail_msg("\"%s\" does not name %s", why.text, bad[i].part);
     }
     FILE *f = fopen(in_folder("c.json"), "w");
-    fputs("{\"stage\": \"autoencoder\", \"rate\": 1e-3, \"size\": \"64x48\", \"resume\": false, \"data\": [\"a\", \"b\"], "
-          "\"steps\": 12, \"output\": \"o\"}", f);
+    fputs("{\"stage\": \"autoencoder\", \"rate\": 1e-3, \"size\": \"64x48\", \"resume\": false, \"data\": [\"a\", "
+          "\"b\"], "
+          "\"steps\": 12, \"output\": \"o\"}",
+          f);
     fclose(f);
     if (oasis_train_config_open(&c, in_folder("c.json"), &why) < 0)
         fail_msg("%s", why.text);
@@ -211,8 +253,9 @@ static void test_configurations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overfits),  cmocka_unit_test(test_resume),         cmocka_unit_test(test_stages),
-        cmocka_unit_test(test_bad_steps), cmocka_unit_test(test_refusals), cmocka_unit_test(test_configurations),
+        cmocka_unit_test(test_overfits),       cmocka_unit_test(test_resume),    cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_routing),        cmocka_unit_test(test_bad_steps), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_configurations),
     };
     return cmocka_run_group_tests_name("train/trainer", tests, setup, teardown);
 }
