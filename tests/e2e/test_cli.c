@@ -332,13 +332,14 @@ static void test_info(void **state)
     r = run("info oasis-nano --json");
     expect_code(&r, 0, "info oasis-nano");
     o = parse(&r);
-    assert_int_equal(integer_at(o, "model.transformer.layers"), 8);
-    assert_int_equal(json_array_size(json_object_get(json_object_get(o, "model"), "routes")), 8);
+    json_int_t layers = integer_at(o, "model.transformer.layers");
+    assert_true(layers > 0);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(o, "model"), "routes")), layers);
     json_decref(o);
     result_free(&r);
     r = run("info oasis-nano");
     assert_non_null(strstr(r.out, "Apache-2.0"));
-    assert_non_null(strstr(r.out, "giww"));
+    assert_non_null(strstr(r.out, "heads (g = global, i = own frame, w = window)"));
     result_free(&r);
     r = run("info in.y4m");
     assert_non_null(strstr(r.out, "32x16"));

@@ -319,8 +319,10 @@ static void opens_the_default_model(void **state)
         fail_msg("%s", why.text);
     const int64_t projection[2] = {m.config.in_dim, 768};
     const stored *t;
-    assert_int_equal(m.config.decoder, OAS_DECODER_TINY_CONDITIONAL);
+    assert_true(m.config.decoder == OAS_DECODER_TINY_CONDITIONAL || m.config.decoder == OAS_DECODER_QUARTER_CONDITIONAL);
     assert_int_equal(m.config.upscale, OAS_UPSCALE_BICUBIC);
+    assert_int_equal(m.routing.layers, m.config.num_layers);
+    assert_int_equal(m.routing.heads, m.config.num_heads);
     assert_int_equal(oas_weight_file_need(m.weights, "lq_proj.weight", 2, projection, &t, &why), OASIS_OK);
     assert_string_equal(m.license, "Apache-2.0");
     oas_model_file_close(&m);

@@ -1,6 +1,6 @@
 /*
- * The default model against the reference program's tensors, stage by stage (tests/data/golden-nano.safetensors: 9
- * frames of 64x96, fp32, computed with exactly the bf16 weights of models/oasis-nano.safetensors).
+ * The model of the first release against the reference program's tensors, stage by stage (tests/data/golden-nano.safetensors: 9
+ * frames of 64x96, fp32, computed with exactly the bf16 weights of tests/data/bootstrap-nano.safetensors).
  */
 #include "cpu/device.h"
 #include "format/safetensors.h"
@@ -21,7 +21,7 @@ static const double TOLERANCE_FP32 = 1e-5;
 static const double TOLERANCE_BF16 = 1e-2;
 
 static const char GOLDEN[] = OASIS_SOURCE_DIR "/tests/data/golden-nano.safetensors";
-static const char MODEL[] = OASIS_SOURCE_DIR "/models/oasis-nano.safetensors";
+static const char MODEL[] = OASIS_SOURCE_DIR "/tests/data/bootstrap-nano.safetensors";
 
 struct fixture {
     weight_file *golden;

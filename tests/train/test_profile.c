@@ -73,7 +73,7 @@ static void test_rules(void **state)
 static void test_model(void **state)
 {
     (void)state;
-    static const char model_path[] = OASIS_SOURCE_DIR "/models/oasis-nano.safetensors";
+    static const char model_path[] = OASIS_SOURCE_DIR "/tests/data/bootstrap-nano.safetensors";
     char folder[] = "/tmp/oasis-profile-XXXXXX", path[64], plot[64];
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
