@@ -88,7 +88,10 @@ train_row() {
     random) row random $progressive --routing "$out/random.txt" ;;
     again) row again $progressive --routing "$out/profiled.txt" --seed 2 ;;
     consistent) row consistent --consistent-steps "$steps" --routing "$out/profiled.txt" ;;
-    scratch) train scratch $((warm + steps)) $progressive --routing "$out/profiled.txt" ;;
+    scratch)
+        train scratch $((warm + steps)) --consistent-steps $((warm + steps * 2 / 5)) --ramp-steps $((steps / 5)) \
+            --routing "$out/profiled.txt"
+        ;;
     *) echo "ablations: there is no row '$1'" >&2; exit 2 ;;
     esac
 }
@@ -104,7 +107,7 @@ if [ ! -s "$out/profiled.txt" ]; then
         --routing "$out/profiled.txt" --plot "$out/profile.svg" >"$out/profile.txt"
 fi
 # The letters of every layer in another order, by a fixed sequence of numbers.
-awk 'function below(n) { seed = (seed * 1103515245 + 12345) % 2147483648; return int(seed / 65536) % n }
+awk 'function below(n) { seed = seed * 16807 % 2147483647; return seed % n }
     BEGIN { seed = 1 }
     $1 == "mode" { print "mode fixed"; next }
     $1 == "clips" || $1 == "stat" { next }
@@ -125,7 +128,8 @@ cp -r "$holdout/low" "$out/eval/"
 set --
 for name in $rows; do set -- "$@" "$name=$out/$name/model.safetensors"; done
 # On the CPU, clips side by side.
-CUDA_VISIBLE_DEVICES="" "$(dirname "$0")/evaluate.sh" -b "$build" -n "$frames" "$holdout/data" "$out/eval" "$@" >"$out/figures.txt"
+CUDA_VISIBLE_DEVICES="" "$(dirname "$0")/evaluate.sh" -b "$build" -n "$frames" "$holdout/data" "$out/eval" "$@" \
+    >"$out/figures.txt"
 
 {
     echo "$steps steps of $batch clips of ${frames}x$size from $diffusion of diffusion and $warm dense ones."
@@ -142,6 +146,7 @@ CUDA_VISIBLE_DEVICES="" "$(dirname "$0")/evaluate.sh" -b "$build" -n "$frames" "
             head = "PSNR RGB | SSIM | E_warp | tOF | sharpness | grid 4"
             print "\n| row | " head " | inconsistent: " head " |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
             for (k = 1; k <= n; k++)
-                print "| " order[k] " | " value[order[k], "consistent-clips"] " | " value[order[k], "inconsistent-clips"] " |"
+                print "| " order[k] " | " value[order[k], "consistent-clips"] " | " \
+                    value[order[k], "inconsistent-clips"] " |"
         }' "$out/figures.txt"
 } | tee "$out/table.md"
