@@ -85,27 +85,39 @@ static void add_means(json_t *model)
     }
 }
 
+/* Whether any of the models has it. */
+static bool is_measured(json_t *models, const char *metric)
+{
+    const char *name;
+    json_t *model;
+    json_object_foreach(models, name, model) if (json_object_get(json_object_get(model, "mean"), metric)) return true;
+    return false;
+}
+
 static void print_group(const char *group, json_t *models)
 {
     const char *name;
     json_t *model;
+    json_object_foreach(models, name, model) add_means(model);
     printf("\n%s\n\n| |", group);
     for (int i = 0; i < COLUMNS; i++)
-        printf(" %s |", columns[i].head);
+        if (is_measured(models, columns[i].name))
+            printf(" %s |", columns[i].head);
     printf("\n|---|");
     for (int i = 0; i < COLUMNS; i++)
-        printf("---|");
+        if (is_measured(models, columns[i].name))
+            printf("---|");
     printf("\n");
     json_object_foreach(models, name, model)
     {
-        add_means(model);
         printf("| %s |", name);
         for (int i = 0; i < COLUMNS; i++) {
             const json_t *value = json_object_get(json_object_get(model, "mean"), columns[i].name);
             char text[32] = "";
             if (value)
                 snprintf(text, sizeof text, columns[i].format, json_number_value(value));
-            printf(" %s |", text);
+            if (is_measured(models, columns[i].name))
+                printf(" %s |", text);
         }
         printf("\n");
     }
