@@ -28,6 +28,10 @@ typedef struct oasis_reader_options {
     int64_t frames;   /* at most so many; 0 = all */
     bool deinterlace; /* bwdif, one frame out per frame in; default false: interlaced input is refused */
     double fps;       /* frame rate of a folder or pattern of pictures; default 24 */
+    /* "cuda" or "cuda:N": that GPU decodes H.264, HEVC, VP8, VP9 and AV1 as far as it can, with the same frames as the
+     * processor, which goes on wherever it cannot; "off": never; NULL and "auto": the GPU that a job computes on, without
+     * a job none.  A GPU hides damage inside of pictures that the processor would report. */
+    const char *hwdec;
 } oasis_reader_options;
 
 OASIS_API void oasis_reader_options_init(oasis_reader_options *options);

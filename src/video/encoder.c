@@ -17,7 +17,7 @@ enum { MAX_RATE_PART = 60000 }; /* MPEG-4 counts time in at most 65535 parts of 
 /* Encoders whose own defaults are too poor for a picture that took minutes to compute, or depend on the machine. */
 typedef struct encoder_defaults {
     const char *name;
-    double crf; /* below 0: has none */
+    double crf; /* constant quality, FFmpeg's option "crf" or "cq"; below 0: has none */
     const char *preset;
     double quantizer;       /* constant quantiser where there is no crf; 0 = leave */
     const char *parameters; /* option that takes "key=value:..." for the encoder's library */
@@ -35,6 +35,9 @@ static const encoder_defaults *defaults_of(const char *name)
         {"libaom-av1", 20, NULL, 0, NULL, NULL, false},
         {"libvpx-vp9", 20, NULL, 0, NULL, NULL, false},
         {"libvpx", 8, NULL, 0, NULL, NULL, false},
+        {"h264_nvenc", 16, "slow", 0, NULL, NULL, true},
+        {"hevc_nvenc", 18, "slow", 0, NULL, NULL, true},
+        {"av1_nvenc", 20, "slow", 0, NULL, NULL, true},
         {"mjpeg", -1, NULL, 2, NULL, NULL, false},
         {"mpeg4", -1, NULL, 2, NULL, NULL, false},
         {"libxvid", -1, NULL, 2, NULL, NULL, false},
@@ -102,7 +105,7 @@ static enum AVPixelFormat video_format(const AVCodec *codec, bool deep, bool alp
                                                     AV_PIX_FMT_YUVA444P10, AV_PIX_FMT_RGBA,     AV_PIX_FMT_BGRA,
                                                     AV_PIX_FMT_ARGB,       AV_PIX_FMT_NONE};
     static const enum AVPixelFormat deep_plain[] = {AV_PIX_FMT_YUV420P10, AV_PIX_FMT_YUV422P10, AV_PIX_FMT_YUV444P10,
-                                                    AV_PIX_FMT_NONE};
+                                                    AV_PIX_FMT_P010, AV_PIX_FMT_NONE};
     static const enum AVPixelFormat plain[] = {
         AV_PIX_FMT_YUV420P,   AV_PIX_FMT_YUVJ420P,  AV_PIX_FMT_YUV422P, AV_PIX_FMT_YUV444P, AV_PIX_FMT_YUV420P10,
         AV_PIX_FMT_YUV422P10, AV_PIX_FMT_YUV444P10, AV_PIX_FMT_GBRP,    AV_PIX_FMT_RGB24,   AV_PIX_FMT_BGR24,
@@ -133,7 +136,8 @@ static oasis_status refuse_format(const AVCodec *codec, const char *name, oasis_
 static oasis_status choose_format(const oas_encoder_request *q, const AVCodec *codec, enum AVPixelFormat *format,
                                   oasis_message *message)
 {
-    bool deep = q->depth > 8;
+    bool deep =
+        q->depth > 8 && strcmp(codec->name, "h264_nvenc") != 0; /* which lists 10 bits, and hardly a chip has them */
     if (q->options->pixel_format) {
         const char *name = q->options->pixel_format;
         *format = av_get_pix_fmt(name);
@@ -251,12 +255,18 @@ static oasis_status collect_settings(const oas_encoder_request *q, const encoder
     return OASIS_OK;
 }
 
+static bool is_nvenc(const AVCodec *codec)
+{
+    return strstr(codec->name, "_nvenc") != NULL;
+}
+
 static oasis_status set_quality(AVCodecContext *c, const oas_encoder_request *q, const encoder_defaults *d,
                                 oasis_message *message)
 {
     double crf = q->options->crf >= 0 ? q->options->crf : d->crf;
     void *own = c->codec->priv_class ? c->priv_data : NULL;
-    bool has_crf = own && av_opt_find(own, "crf", NULL, 0, 0),
+    const char *quality = is_nvenc(c->codec) ? "cq" : "crf";
+    bool has_crf = own && av_opt_find(own, quality, NULL, 0, 0),
          has_preset = own && av_opt_find(own, "preset", NULL, 0, 0);
     if (q->options->crf >= 0 && !has_crf)
         return oas_media_fail(
@@ -264,10 +274,10 @@ static oasis_status set_quality(AVCodecContext *c, const oas_encoder_request *q,
             "the encoder %s has no constant quality (--crf); its own settings are given with -e key=value",
             c->codec->name);
     if (crf >= 0 && has_crf) {
-        if (av_opt_set_double(own, "crf", crf, 0) < 0)
+        if (av_opt_set_double(own, quality, crf, 0) < 0)
             return oas_media_fail(message, OASIS_E_ARGUMENT, "the encoder %s does not take --crf %g", c->codec->name,
                                   crf);
-        c->bit_rate = 0; /* or libvpx and libaom aim at a rate */
+        c->bit_rate = 0; /* or libvpx, libaom and NVENC aim at a rate */
     }
     const char *preset = q->options->preset ? q->options->preset : has_preset ? d->preset : NULL;
     if (preset && !has_preset)
@@ -346,6 +356,11 @@ static oasis_status refuse_opening(const oas_encoder_request *q, const AVCodec *
         av_strlcatf(settings, sizeof settings, ", -e %s", q->options->extra.text[i]);
     oas_media_fail_av(message, code, "the encoder %s does not start with %dx%d pixels, %s%s", codec->name, q->width,
                       q->height, d->name, settings);
+    if (message && is_nvenc(codec))
+        av_strlcat(message->text,
+                   "; it needs an NVIDIA GPU that has an encoder (A100 and H100 have none) and its driver; libx264 and "
+                   "libx265 need none",
+                   sizeof message->text);
     return code == AVERROR(ENOMEM) ? OASIS_E_MEMORY : OASIS_E_UNSUPPORTED;
 }
 

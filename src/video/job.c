@@ -256,6 +256,15 @@ static oasis_status open_upscaler(oasis_upscaler **upscaler, oasis_model *model,
     return oasis_upscaler_open(upscaler, model, &options, width, height, message);
 }
 
+/* Where nothing else was asked for, the GPU that computes decodes, too. */
+static void choose_decoder(job_state *s, const oasis_plan *plan)
+{
+    const char *hwdec = s->job->read.hwdec;
+    int gpu;
+    if ((!hwdec || strcmp(hwdec, "auto") == 0) && oas_hardware_index(plan->device, &gpu))
+        oas_reader_use(s->reader, &oas_hardware_cuda, gpu);
+}
+
 static oasis_status open_all(job_state *s, oasis_model *model, oasis_plan *plan, oasis_message *message)
 {
     const oasis_job *job = s->job;
@@ -266,6 +275,7 @@ static oasis_status open_all(job_state *s, oasis_model *model, oasis_plan *plan,
     oasis_reader_info(s->reader, &info);
     OAS_TRY(open_upscaler(&s->upscaler, model, job, info.width, info.height, message));
     oasis_upscaler_plan(s->upscaler, plan);
+    choose_decoder(s, plan);
     return oasis_writer_open(&s->writer, job->output, &job->write, s->reader, plan->width, plan->height, message);
 }
 
@@ -315,10 +325,15 @@ static oasis_status finish(job_state *s, oasis_message *message)
 static void fill_result(const job_state *s, double start, oasis_job_result *result)
 {
     oasis_upscaler_statistics(s->upscaler, &result->statistics);
-    add_stage(&result->statistics, "read", s->read_seconds);
+    bool by_hardware = oas_reader_is_on_hardware(s->reader);
+    int gpu;
+    add_stage(&result->statistics, by_hardware ? "read by GPU" : "read", s->read_seconds);
     add_stage(&result->statistics, "write", s->write_seconds);
     result->seconds = now() - start;
-    memcpy(result->note.text, oasis_writer_note(s->writer), strlen(oasis_writer_note(s->writer)) + 1);
+    const char *note = oasis_writer_note(s->writer);
+    bool missed = !by_hardware && oas_hardware_index(s->job->read.hwdec, &gpu);
+    oas_media_fail(&result->note, OASIS_OK, "%s%s%s", note, *note && missed ? "; " : "",
+                   missed ? "the GPU did not decode (all of) the video, the processor did" : "");
 }
 
 static oasis_status work(job_state *s, oasis_model *model, oasis_progress_fn *progress, void *user,

@@ -31,6 +31,8 @@ static const oasis_option media_rows[] = {
      "stop after so many frames; 0 = all", "Input"},
     {"deinterlace", 0, NULL, OASIS_OPTION_FLAG, JOB(read.deinterlace), 0, 0, NULL, NULL, "false",
      "turn interlaced pictures into whole ones first, as many out as in", "Input"},
+    {"hwdec", 0, NULL, OASIS_OPTION_TEXT, JOB(read.hwdec), 0, 0, NULL, "DEVICE", "auto",
+     "GPU that decodes: cuda, cuda:N, off, or auto: the one of --device; where it cannot, the processor does", "Input"},
     {"fps", 'r', NULL, OASIS_OPTION_NUMBER, JOB(read.fps), 0.001, 1000, NULL, "RATE", "24",
      "frame rate of pictures that are read", "Input"},
     {"codec", 'c', "c:v", OASIS_OPTION_TEXT, JOB(write.codec), 0, 0, NULL, "NAME", "libx264",

@@ -210,6 +210,9 @@ static oasis_status open_reader(oasis_reader *r, const char *path, oasis_message
     OAS_TRY(check_picture(r, r->first, message));
     if (r->options.deinterlace && !r->pictures.count)
         OAS_TRY(oas_deinterlacer_new(&r->deinterlacer, r->first, !r->interlaced, message));
+    int gpu;
+    if (oas_hardware_index(r->options.hwdec, &gpu))
+        oas_reader_use(r, &oas_hardware_cuda, gpu);
     return OASIS_OK;
 }
 
@@ -220,6 +223,11 @@ static oasis_status check_options(const oasis_reader_options *o, oasis_message *
     if (o->frames < 0)
         return oas_media_fail(message, OASIS_E_ARGUMENT, "%lld frames were asked for; expected 0 (all) or more",
                               (long long)o->frames);
+    int gpu;
+    const char *h = o->hwdec;
+    if (h && strcmp(h, "auto") != 0 && strcmp(h, "off") != 0 && !oas_hardware_index(h, &gpu))
+        return oas_media_fail(message, OASIS_E_ARGUMENT,
+                              "the device to decode with is '%s'; expected auto, off, cuda or cuda:N", h);
     if (!(o->fps >= 0.001) || o->fps > 1000)
         return oas_media_fail(message, OASIS_E_ARGUMENT, "the frame rate is %g; expected 0.001 to 1000", o->fps);
     return OASIS_OK;
@@ -265,6 +273,17 @@ void oasis_reader_close(oasis_reader **reader)
 const oas_source *oas_reader_source(const oasis_reader *reader)
 {
     return &reader->source;
+}
+
+void oas_reader_use(oasis_reader *reader, const oas_hardware *hardware, int gpu)
+{
+    if (reader->source.kind == OASIS_INPUT_VIDEO)
+        oas_video_switch(&reader->video, hardware, gpu, NULL);
+}
+
+bool oas_reader_is_on_hardware(const oasis_reader *reader)
+{
+    return reader->video.hardware != NULL;
 }
 
 const char *oasis_reader_message(const oasis_reader *reader)

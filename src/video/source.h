@@ -6,6 +6,7 @@
 #define OAS_VIDEO_SOURCE_H
 
 #include "video/color.h"
+#include "video/hardware.h"
 #include "video/pictures.h"
 
 #include <libavformat/avformat.h>
@@ -47,5 +48,14 @@ typedef struct oas_source {
 } oas_source;
 
 const oas_source *oas_reader_source(const oasis_reader *reader);
+
+/*
+ * From the next picture on, decodes by `hardware` on its device `gpu` as far as that works; the frames are the same.
+ * Between opening and the first read.
+ */
+void oas_reader_use(oasis_reader *reader, const oas_hardware *hardware, int gpu);
+
+/* Whether hardware decodes now; at the end, whether it decoded everything but the first picture. */
+bool oas_reader_is_on_hardware(const oasis_reader *reader);
 
 #endif

@@ -143,23 +143,34 @@ static oasis_status check_size(oas_video *v, oasis_message *message)
 
 /* ---- the decoder -------------------------------------------------------------------------------------------------- */
 
+static bool has_alpha(const AVStream *stream)
+{
+    const AVDictionaryEntry *alpha = av_dict_get(stream->metadata, "alpha_mode", NULL, 0);
+    return alpha && strcmp(alpha->value, "1") == 0;
+}
+
 static const AVCodec *find_decoder(const AVStream *stream)
 {
     enum AVCodecID id = stream->codecpar->codec_id;
-    const AVDictionaryEntry *alpha = av_dict_get(stream->metadata, "alpha_mode", NULL, 0);
     const AVCodec *codec = NULL;
     if (id == AV_CODEC_ID_AV1) /* FFmpeg's own needs hardware */
         codec = avcodec_find_decoder_by_name("libdav1d");
-    if (alpha && strcmp(alpha->value, "1") == 0) /* FFmpeg's own skip the alpha of WebM */
+    if (has_alpha(stream)) /* FFmpeg's own skip the alpha of WebM */
         codec = id == AV_CODEC_ID_VP8   ? avcodec_find_decoder_by_name("libvpx")
                 : id == AV_CODEC_ID_VP9 ? avcodec_find_decoder_by_name("libvpx-vp9")
                                         : NULL;
     return codec ? codec : avcodec_find_decoder(id);
 }
 
-static oasis_status open_decoder(oas_video *v, oasis_message *message)
+/* The decoder that hardware works under, or NULL. */
+static const AVCodec *find_hardware(const oas_hardware *hardware, const AVStream *stream)
 {
-    const AVCodec *codec = find_decoder(v->stream);
+    return has_alpha(stream) ? NULL : hardware->decoder(stream->codecpar->codec_id);
+}
+
+static oasis_status open_decoder(oas_video *v, int gpu, oasis_message *message)
+{
+    const AVCodec *codec = v->hardware ? find_hardware(v->hardware, v->stream) : find_decoder(v->stream);
     if (!codec)
         return oas_media_fail(message, OASIS_E_UNSUPPORTED, "'%s': this FFmpeg has no decoder for %s video", v->path,
                               avcodec_get_name(v->stream->codecpar->codec_id));
@@ -170,15 +181,18 @@ static oasis_status open_decoder(oas_video *v, oasis_message *message)
     v->decoder->pkt_timebase = v->stream->time_base;
     v->decoder->thread_count = DECODER_THREADS;
     v->decoder->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER;
-    int code = avcodec_open2(v->decoder, codec, NULL);
+    int code = v->hardware ? v->hardware->attach(v->decoder, gpu) : 0;
+    if (code >= 0)
+        code = avcodec_open2(v->decoder, codec, NULL);
     if (code < 0)
         return oas_media_fail_av(message, code, "'%s': cannot start the decoder %s", v->path, codec->name);
     return OASIS_OK;
 }
 
-oasis_status oas_video_open(oas_video *v, const char *path, bool whole, oasis_message *message)
+static oasis_status open_video(oas_video *v, const char *path, bool whole, const oas_hardware *hardware, int gpu,
+                               oasis_message *message)
 {
-    *v = (oas_video){.path = path, .last_pts = AV_NOPTS_VALUE};
+    *v = (oas_video){.path = path, .whole = whole, .hardware = hardware, .last_pts = AV_NOPTS_VALUE};
     OAS_TRY(oas_demux_open(&v->format, path, message));
     v->stream = choose_stream(v->format);
     if (!v->stream)
@@ -193,7 +207,12 @@ oasis_status oas_video_open(oas_video *v, const char *path, bool whole, oasis_me
         oas_ebml_walk_open(&v->walk, path);
     if (is_mov(v->format))
         v->expected_packets = indexed_packets(v->stream);
-    return open_decoder(v, message);
+    return open_decoder(v, gpu, message);
+}
+
+oasis_status oas_video_open(oas_video *video, const char *path, bool whole, oasis_message *message)
+{
+    return open_video(video, path, whole, NULL, 0, message);
 }
 
 void oas_video_close(oas_video *v)
@@ -202,6 +221,7 @@ void oas_video_close(oas_video *v)
     av_packet_free(&v->packet);
     avcodec_free_context(&v->decoder);
     avformat_close_input(&v->format);
+    avformat_close_input(&v->described);
 }
 
 bool oas_video_seek(oas_video *v, int64_t pts)
@@ -211,6 +231,8 @@ bool oas_video_seek(oas_video *v, int64_t pts)
     avcodec_flush_buffers(v->decoder);
     v->strict = v->clean = v->draining = false;
     v->expected_packets = 0;
+    v->sought = true;
+    v->sought_pts = pts;
     oas_ebml_walk_close(&v->walk); /* what lies between is not read */
     return true;
 }
@@ -294,7 +316,7 @@ static oasis_status feed(oas_video *v, oasis_message *message)
             status = damaged(v, 0, "a packet is incomplete", message);
         } else if (v->packet->size > 0) {
             code = avcodec_send_packet(v->decoder, v->packet);
-            if (code < 0 && (v->strict || code == AVERROR(ENOMEM)))
+            if (code < 0 && (v->strict || v->hardware || code == AVERROR(ENOMEM)))
                 status = damaged(v, code, "a packet cannot be decoded", message);
         }
     }
@@ -302,7 +324,17 @@ static oasis_status feed(oas_video *v, oasis_message *message)
     return status;
 }
 
-oasis_status oas_video_next(oas_video *v, AVFrame *frame, oasis_message *message)
+/* What only hardware can get wrong about a picture: before a first key frame, the standards leave its content open. */
+static oasis_status fetch(oas_video *v, AVFrame *frame, oasis_message *message)
+{
+    int code = v->clean ? v->hardware->fetch(v->decoder, frame) : AVERROR(ENOSYS);
+    if (code >= 0)
+        return OASIS_OK;
+    av_frame_unref(frame);
+    return damaged(v, code, "the hardware does not decode it", message);
+}
+
+static oasis_status next_picture(oas_video *v, AVFrame *frame, oasis_message *message)
 {
     for (;;) {
         int code = avcodec_receive_frame(v->decoder, frame);
@@ -313,7 +345,7 @@ oasis_status oas_video_next(oas_video *v, AVFrame *frame, oasis_message *message
             continue;
         }
         if (code < 0) {
-            if (v->strict)
+            if (v->strict || v->hardware)
                 return damaged(v, code, "a frame cannot be decoded", message);
             continue;
         }
@@ -322,9 +354,61 @@ oasis_status oas_video_next(oas_video *v, AVFrame *frame, oasis_message *message
             av_frame_unref(frame);
             return damaged(v, 0, "parts of the picture are missing", message);
         }
+        if (v->hardware)
+            OAS_TRY(fetch(v, frame, message));
         v->strict = true;
         v->frames++;
         v->last_pts = frame->best_effort_timestamp;
         return OASIS_OK;
     }
+}
+
+oasis_status oas_video_next(oas_video *v, AVFrame *frame, oasis_message *message)
+{
+    oasis_status status = next_picture(v, frame, v->hardware ? NULL : message);
+    if (status < 0 && v->hardware) {
+        OAS_TRY(oas_video_switch(v, NULL, 0, message));
+        status = next_picture(v, frame, message);
+    }
+    return status;
+}
+
+/* ---- with other means --------------------------------------------------------------------------------------------- */
+
+/* Decodes and drops the pictures that `v` has given. */
+static oasis_status catch_up(oas_video *again, const oas_video *v, oasis_message *message)
+{
+    AVFrame *frame = av_frame_alloc();
+    oasis_status status = frame ? OASIS_OK : oas_media_fail_memory(message, "a frame");
+    if (v->sought && !oas_video_seek(again, v->sought_pts))
+        status = damaged(again, 0, "seeking there, which worked, fails now", message);
+    while (status == OASIS_OK && again->frames < v->frames) {
+        status = next_picture(again, frame, message);
+        av_frame_unref(frame);
+    }
+    av_frame_free(&frame);
+    if (status == OASIS_END || (status == OASIS_OK && again->last_pts != v->last_pts))
+        status = damaged(again, 0, "decoding it once more gives other pictures", message);
+    return status;
+}
+
+oasis_status oas_video_switch(oas_video *v, const oas_hardware *hardware, int gpu, oasis_message *message)
+{
+    bool again_readable = v->format->pb && v->format->pb->seekable & AVIO_SEEKABLE_NORMAL;
+    if (!again_readable || (hardware && !find_hardware(hardware, v->stream)))
+        return oas_media_fail(message, OASIS_E_UNSUPPORTED, "'%s' cannot be decoded by this hardware", v->path);
+    oas_video again;
+    oasis_status status = open_video(&again, v->path, v->whole, hardware, gpu, message);
+    if (status == OASIS_OK)
+        status = catch_up(&again, v, message);
+    if (status != OASIS_OK) {
+        oas_video_close(&again);
+        return status;
+    }
+    AVFormatContext **described = v->described ? &v->described : &v->format;
+    again.described = *described;
+    *described = NULL;
+    oas_video_close(v);
+    *v = again;
+    return OASIS_OK;
 }

@@ -9,6 +9,7 @@
 #define OAS_VIDEO_VIDEO_STREAM_H
 
 #include "video/ebml_walk.h"
+#include "video/hardware.h"
 #include "video/media.h"
 
 #include <libavcodec/avcodec.h>
@@ -22,9 +23,14 @@ oasis_status oas_demux_open(AVFormatContext **format, const char *path, oasis_me
 
 typedef struct oas_video {
     const char *path; /* the caller's */
+    bool whole;       /* as when opened */
     AVFormatContext *format;
+    AVFormatContext *described; /* the first one, once the file was opened again: callers hold on to it */
     AVStream *stream;
     AVCodecContext *decoder;
+    const oas_hardware *hardware; /* that decodes; NULL = software */
+    bool sought;
+    int64_t sought_pts;
     AVPacket *packet;
     int64_t packets, expected_packets; /* of the stream, read so far; those of a complete index, else 0 */
     int64_t frames;                    /* given so far */
@@ -47,7 +53,17 @@ void oas_video_close(oas_video *video);
 /* Goes to a key frame at or before `pts`, as far as the container can tell.  False when it cannot. */
 bool oas_video_seek(oas_video *video, int64_t pts);
 
-/* The next picture; the caller unreferences it.  OASIS_END after the last. */
+/*
+ * The next picture; the caller unreferences it.  OASIS_END after the last.  Where hardware fails, software goes on: only
+ * what software fails at is an error.
+ */
 oasis_status oas_video_next(oas_video *video, AVFrame *frame, oasis_message *message);
+
+/*
+ * From the next picture on, decodes with that hardware (its device `gpu`), or with NULL in software: the file is opened
+ * again and the pictures given so far are decoded once more, which makes the next one the right one in any container.
+ * On failure the video goes on as before.  `format` and `stream` change; the ones from opening live until closing.
+ */
+oasis_status oas_video_switch(oas_video *video, const oas_hardware *hardware, int gpu, oasis_message *message);
 
 #endif
