@@ -98,16 +98,33 @@ static int cuda_attach(AVCodecContext *decoder, int index)
     return av_hwdevice_ctx_create(&decoder->hw_device_ctx, AV_HWDEVICE_TYPE_CUDA, name, NULL, 0);
 }
 
+/* The beginning of what is copied last, the last row of the last plane. */
+static uint8_t *last_row(const AVFrame *raw)
+{
+    int plane = av_pix_fmt_count_planes(raw->format) - 1;
+    int rows = AV_CEIL_RSHIFT(raw->height, plane > 0 ? av_pix_fmt_desc_get(raw->format)->log2_chroma_h : 0);
+    return raw->data[plane] + (ptrdiff_t)raw->linesize[plane] * (rows - 1);
+}
+
 /* Into `out` by way of `raw`, the picture as the GPU lays it out. */
 static int download(const AVCodecContext *decoder, const AVFrame *frame, AVFrame *raw, AVFrame *out)
 {
-    int code = av_hwframe_transfer_data(raw, frame, 0);
+    /* FFmpeg does not tell when copying from the GPU fails; then these bytes, less likely than any picture, stay. */
+    static const uint8_t mark[] = {0x9b, 0x05, 0xe1, 0x4c, 0x72, 0xd8, 0x3f, 0xa6, 0x11, 0xc3, 0x5e, 0x80, 0xf7, 0x2a};
+    const AVHWFramesContext *on_gpu = (const AVHWFramesContext *)(const void *)frame->hw_frames_ctx->data;
+    raw->format = on_gpu->sw_format;
+    out->format = decoder->sw_pix_fmt;
+    raw->width = out->width = frame->width;
+    raw->height = out->height = frame->height;
+    int code = av_frame_get_buffer(raw, 0);
+    if (code >= 0)
+        code = av_frame_get_buffer(out, 0);
     if (code < 0)
         return code;
-    out->format = decoder->sw_pix_fmt;
-    out->width = frame->width;
-    out->height = frame->height;
-    code = av_frame_get_buffer(out, 0);
+    memcpy(last_row(raw), mark, sizeof mark); /* rows are padded: it fits */
+    code = av_hwframe_transfer_data(raw, frame, 0);
+    if (code >= 0 && memcmp(last_row(raw), mark, sizeof mark) == 0)
+        code = AVERROR_EXTERNAL;
     if (code >= 0)
         code = av_frame_copy_props(out, frame);
     return code < 0 ? code : oas_hardware_unpack(out, raw) ? 0 : AVERROR(ENOSYS);
@@ -115,9 +132,10 @@ static int download(const AVCodecContext *decoder, const AVFrame *frame, AVFrame
 
 static int cuda_fetch(const AVCodecContext *decoder, AVFrame *frame)
 {
-    /* Borders at the left and top and film grain are the decoder's work in software, and not here. */
-    if (frame->format != AV_PIX_FMT_CUDA || frame->crop_left || frame->crop_top ||
-        av_frame_get_side_data(frame, AV_FRAME_DATA_FILM_GRAIN_PARAMS))
+    /* Borders at the left and top and film grain are the decoder's work in software, and not here; of odd sizes, FFmpeg
+     * leaves out the last chroma. */
+    if (frame->format != AV_PIX_FMT_CUDA || frame->crop_left || frame->crop_top || frame->width % 2 ||
+        frame->height % 2 || av_frame_get_side_data(frame, AV_FRAME_DATA_FILM_GRAIN_PARAMS))
         return AVERROR(ENOSYS);
     AVFrame *raw = av_frame_alloc(), *out = av_frame_alloc();
     int code = raw && out ? download(decoder, frame, raw, out) : AVERROR(ENOMEM);
