@@ -192,5 +192,6 @@ void oas_json_add_number(text_buffer *text, double value)
             *end++ = *s;
         else if (end == digits || end[-1] != '.')
             *end++ = '.';
-    oas_text_add(text, "%.*s", (int)(end - digits), digits);
+    /* An integer -0 would be read as 0. */
+    oas_text_add(text, "%.*s%s", (int)(end - digits), digits, value == 0 && signbit(value) ? ".0" : "");
 }
