@@ -213,10 +213,12 @@ static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
     fprintf(to, "memory:   %s at the peak, of these %s weights, %s for reading and writing; limit %s\n",
             cli_bytes(p->peak_bytes).text, cli_bytes(p->weight_bytes).text, cli_bytes(p->reserved_bytes).text,
             cli_bytes(p->limit_bytes).text);
+    double flops, seconds;
+    oasis_plan_shot(p, frames, &flops, &seconds);
     fprintf(to, "time:     about %s per frame", cli_duration(p->seconds_per_frame).text);
     if (frames > 0)
-        fprintf(to, ", %s for %lld frames (%sFLOP)", cli_duration(p->seconds_per_frame * (double)frames).text,
-                (long long)frames, cli_count(p->flops_per_frame * (double)frames).text);
+        fprintf(to, ", %s for %lld frames (%sFLOP)", cli_duration(seconds).text, (long long)frames,
+                cli_count(flops).text);
     fputc('\n', to);
 }
 
@@ -243,13 +245,13 @@ static bool plan_only(run *r)
         print_plan(&plan, r->frames, stdout);
         return true;
     }
+    double flops, seconds;
+    oasis_plan_shot(&plan, r->frames, &flops, &seconds);
     json_object_set_new(r->report, "dry_run", json_true());
     json_object_set_new(r->report, "plan", cli_json_plan(&plan));
     json_object_set_new(r->report, "frames", r->frames ? json_integer(r->frames) : json_null());
-    json_object_set_new(r->report, "flops",
-                        r->frames ? cli_json_number(plan.flops_per_frame * (double)r->frames) : json_null());
-    json_object_set_new(r->report, "elapsed_ms",
-                        r->frames ? cli_json_number(plan.seconds_per_frame * (double)r->frames * 1000) : json_null());
+    json_object_set_new(r->report, "flops", r->frames ? cli_json_number(flops) : json_null());
+    json_object_set_new(r->report, "elapsed_ms", r->frames ? cli_json_number(seconds * 1000) : json_null());
     return true;
 }
 

@@ -45,7 +45,9 @@ typedef struct stage_work {
 /* What an output frame costs, the overlap of windows included. */
 typedef struct upscale_work {
     stage_work project, restore, decode;
-    double picture_bytes; /* upscaling twice, and the finished frame */
+    stage_work window, first; /* restoring all of a window in time: one as long as planned, and one of one latent */
+    stage_work start_project, start_decode; /* of the first frame of a shot */
+    double picture_bytes;                   /* upscaling twice, and the finished frame */
 } upscale_work;
 
 /* What this machine does in a second, by network, since the same stage has other sizes in each. */
@@ -95,6 +97,12 @@ void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates)
  */
 void oas_measure_rates(const upscale_sizes *sizes, const upscale_work *work, const oasis_model *model, device *d,
                        const arena *memory, upscale_rates *rates);
+
+/* FLOPs of all stages. */
+double oas_work_flops(const stage_work *work);
+
+/* Seconds for that work of a network at its rates. */
+double oas_work_seconds(const stage_work *work, const stage_work *rates);
 
 /* Seconds per output frame. */
 double oas_estimate_seconds(const upscale_work *work, const upscale_rates *rates);

@@ -278,6 +278,26 @@ static tensor *plan_in_time(graph *g, tensor *z)
     return oas_axpy(g, z, 1, oas_axpy(g, z, -1, z));
 }
 
+/* A fraction of some work. */
+static stage_work part_of(const stage_work *w, double part)
+{
+    return (stage_work){w->dense * part, w->conv * part, w->attention * part, w->passes * part};
+}
+
+/* The first frame of a shot, which is a latent of its own.  It needs no more memory than the groups that follow. */
+static bool plan_start(graph *g, const upscale_sizes *s, upscale_work *work, const oasis_model *model)
+{
+    upscale_memory unused = {0};
+    decoder_state state = {0};
+    tensor *pixels = pixels_of(g, 1, s->padded_height, s->padded_width);
+    bool ok = plan_step(g, &unused, &work->start_project, 1, oas_project(g, model, pixels, true));
+    pixels = pixels_of(g, 1, s->padded_height, s->padded_width);
+    ok = ok &&
+         plan_step(g, &unused, &work->start_decode, 1, oas_decode(g, model, &state, latent_of(g, s, model), pixels));
+    oas_state_free(&state);
+    return ok;
+}
+
 static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, upscale_work *work,
                           const oasis_model *model)
 {
@@ -285,12 +305,16 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
     bool ok = plan_step(g, m, &work->project, 1. / OAS_LATENT_FRAMES, oas_project(g, model, pixels, false));
     tensor *window = oas_tensor(
         g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window, model->file.config.in_dim));
-    double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
-    ok = ok &&
-         plan_step(g, m, &work->restore, windows / OAS_LATENT_FRAMES, plan_blend(g, oas_restore(g, model, window)));
+    double windows = (double)s->rows.count * s->columns.count;
+    ok = ok && plan_step(g, m, &work->window, windows, plan_blend(g, oas_restore(g, model, window)));
+    work->restore = part_of(&work->window, 1. / ((s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES));
     m->restore = m->step;
+    tensor *latent =
+        oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->rows.window, s->columns.window, model->file.config.in_dim));
+    ok = ok && plan_step(g, m, &work->first, windows, plan_blend(g, oas_restore(g, model, latent)));
     ok = ok && plan_step(g, m, &work->restore, 0, plan_in_time(g, latent_of(g, s, model)));
     ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, &work->decode, model);
+    ok = ok && plan_start(g, s, work, model);
     /* Upscaling twice, and the finished frame. */
     work->picture_bytes += 3. * (double)s->padded_width * s->padded_height * 3 * sizeof(float);
     return ok;

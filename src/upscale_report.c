@@ -57,11 +57,19 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .peak_bytes = (int64_t)oas_upscale_total(&u->planned) + u->options.memory_reserved,
                          .reserved_bytes = u->options.memory_reserved,
                          .limit_bytes = u->memory_limit,
-                         .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates)};
+                         .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates),
+                         .step_frames = (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES,
+                         .window_flops = oas_work_flops(&u->work.window),
+                         .window_seconds = oas_work_seconds(&u->work.window, &u->rates.restore),
+                         .latent_flops = oas_work_flops(&u->work.first),
+                         .latent_seconds = oas_work_seconds(&u->work.first, &u->rates.restore),
+                         .start_flops = oas_work_flops(&u->work.start_project) + oas_work_flops(&u->work.start_decode),
+                         .start_seconds = oas_work_seconds(&u->work.start_project, &u->rates.project) +
+                                          oas_work_seconds(&u->work.start_decode, &u->rates.decode)};
     plan->device = u->device_name.text;
     const stage_work *parts[] = {&u->work.project, &u->work.restore, &u->work.decode};
     for (int i = 0; i < 3; i++)
-        plan->flops_per_frame += parts[i]->dense + parts[i]->conv + parts[i]->attention;
+        plan->flops_per_frame += oas_work_flops(parts[i]);
 }
 
 static void add_stage(oasis_statistics *s, const char *name, double seconds, double flops)

@@ -144,7 +144,12 @@ static void measure(probe *p, probe_call *call, stage_work *rates)
     }
 }
 
-static double seconds_of(const stage_work *w, const stage_work *rate)
+double oas_work_flops(const stage_work *w)
+{
+    return w->dense + w->conv + w->attention;
+}
+
+double oas_work_seconds(const stage_work *w, const stage_work *rate)
 {
     return w->dense / rate->dense + w->conv / rate->conv + w->attention / rate->attention + w->passes / rate->passes;
 }
@@ -172,13 +177,14 @@ void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const o
     measure(&p, call_project, &rates->project);
 
     double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
-    double layer = seconds_of(&work->restore, &rates->restore) * OAS_LATENT_FRAMES / windows / model->dit.config.layers;
+    double layer =
+        oas_work_seconds(&work->restore, &rates->restore) * OAS_LATENT_FRAMES / windows / model->dit.config.layers;
     p.latents = s->window_latents;
     p.rows = shortened(s->rows.window, LAYER_SECONDS / layer, LEAST_SIDE);
     p.columns = shortened(s->columns.window, LAYER_SECONDS / layer, LEAST_SIDE);
     measure(&p, call_restore, &rates->restore);
 
-    double part = DECODE_SECONDS / (seconds_of(&work->decode, &rates->decode) * OAS_LATENT_FRAMES);
+    double part = DECODE_SECONDS / (oas_work_seconds(&work->decode, &rates->decode) * OAS_LATENT_FRAMES);
     p.rows = shortened(s->grid_height, part / (s->tile_rows * s->tile_columns), LEAST_SIDE);
     p.columns = shortened(s->grid_width, part / (s->tile_rows * s->tile_columns), LEAST_SIDE);
     p.most_ops = INT_MAX;
@@ -190,6 +196,32 @@ void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const o
 
 double oas_estimate_seconds(const upscale_work *work, const upscale_rates *rates)
 {
-    return seconds_of(&work->project, &rates->project) + seconds_of(&work->restore, &rates->restore) +
-           seconds_of(&work->decode, &rates->decode) + work->picture_bytes / rates->picture_bytes;
+    return oas_work_seconds(&work->project, &rates->project) + oas_work_seconds(&work->restore, &rates->restore) +
+           oas_work_seconds(&work->decode, &rates->decode) + work->picture_bytes / rates->picture_bytes;
+}
+
+/*
+ * Of the transformer over a shot of `latents`: whole windows, the last moved back so that it is full; in a shot that is
+ * shorter than one, a part that is in proportion and one that grows with pairs of latents, as global heads see them.
+ */
+static double of_windows(const oasis_plan *p, int64_t latents, double window, double latent)
+{
+    int64_t full = (p->window_frames - 1) / OAS_LATENT_FRAMES + 1, step = p->step_frames / OAS_LATENT_FRAMES;
+    if (latents >= full)
+        return window * (double)(1 + (latents - full + step - 1) / step);
+    double pairs = full > 1 ? (window - (double)full * latent) / (double)(full * (full - 1)) : 0;
+    return (double)latents * latent + (double)(latents * (latents - 1)) * pairs;
+}
+
+void oasis_plan_shot(const oasis_plan *p, int64_t frames, double *flops, double *seconds)
+{
+    *flops = *seconds = 0;
+    if (frames < 1 || p->step_frames < 1)
+        return;
+    int64_t groups = (frames - 1 + OAS_LATENT_FRAMES - 1) / OAS_LATENT_FRAMES;
+    double later = (double)(groups * OAS_LATENT_FRAMES);
+    *flops = of_windows(p, 1 + groups, p->window_flops, p->latent_flops) + p->start_flops +
+             later * (p->flops_per_frame - p->window_flops / p->step_frames);
+    *seconds = of_windows(p, 1 + groups, p->window_seconds, p->latent_seconds) + p->start_seconds +
+               later * (p->seconds_per_frame - p->window_seconds / p->step_frames);
 }

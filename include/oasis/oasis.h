@@ -251,8 +251,12 @@ typedef struct oasis_plan {
     int64_t peak_bytes;                         /* everything held at the peak: weights, and what was reserved, included */
     int64_t limit_bytes;                        /* what `memory` allows */
     int64_t reserved_bytes;                     /* of the peak: what the caller reserved for itself */
-    double flops_per_frame;                     /* multiply and add counted as two */
-    double seconds_per_frame;                   /* estimate; nominal until oasis_upscaler_calibrate */
+    double flops_per_frame;                     /* in a long shot; multiply and add counted as two */
+    double seconds_per_frame;                   /* likewise; an estimate, nominal until oasis_upscaler_calibrate */
+    int step_frames;                            /* from one transformer window in time to the next */
+    double window_flops, window_seconds;        /* of the transformer for one full window in time */
+    double latent_flops, latent_seconds;        /* of the transformer for the least window in time: a picture */
+    double start_flops, start_seconds;          /* of everything else for the first frame of a shot */
     const char *device;                         /* "cpu" or "cuda:N"; valid while the upscaler is open */
 } oasis_plan;
 
@@ -260,6 +264,13 @@ typedef struct oasis_plan {
 OASIS_API void oasis_upscaler_calibrate(oasis_upscaler *upscaler);
 
 OASIS_API void oasis_upscaler_plan(const oasis_upscaler *upscaler, oasis_plan *plan);
+
+/*
+ * What a shot of that many frames takes, in FLOPs and seconds: a window in time is computed in whole, however few frames
+ * of it are left, so that a short clip is not so many times what a frame of a long one takes.  Where the picture cuts,
+ * the next shot begins, and its time is to be added.
+ */
+OASIS_API void oasis_plan_shot(const oasis_plan *plan, int64_t frames, double *flops, double *seconds);
 
 /* What an upscaler has done so far. */
 typedef struct oasis_stage_time {

@@ -162,18 +162,21 @@ static bool find_transformer(const char *name, bool to_diffusers, mapped_name *o
 
 static bool find_autoencoder(const char *name, bool to_diffusers, mapped_name *out)
 {
-    for (size_t i = 0; i < sizeof autoencoder / sizeof autoencoder[0]; i++)
+    match m;
+    for (size_t i = 0; i < sizeof autoencoder / sizeof autoencoder[0]; i++) {
+        const name_pair *part = &autoencoder[i].part;
+        if (!matches(part->original, name, true, &m) && !matches(part->diffusers, name, true, &m))
+            continue;
         for (size_t j = 0; j < autoencoder[i].count; j++) {
             char original[PATTERN], diffusers[PATTERN];
-            snprintf(original, sizeof original, "%s%s", autoencoder[i].part.original,
-                     autoencoder[i].inside[j].original);
-            snprintf(diffusers, sizeof diffusers, "%s%s", autoencoder[i].part.diffusers,
-                     autoencoder[i].inside[j].diffusers);
+            snprintf(original, sizeof original, "%s%s", part->original, autoencoder[i].inside[j].original);
+            snprintf(diffusers, sizeof diffusers, "%s%s", part->diffusers, autoencoder[i].inside[j].diffusers);
             if (try_pair(original, diffusers, name, to_diffusers, out)) {
                 out->block = -1;
                 return true;
             }
         }
+    }
     return false;
 }
 
