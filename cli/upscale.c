@@ -215,6 +215,7 @@ static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
             cli_bytes(p->limit_bytes).text);
     double flops, seconds;
     oasis_plan_shot(p, frames, &flops, &seconds);
+    seconds += p->prepare_seconds;
     fprintf(to, "time:     about %s per frame", cli_duration(p->seconds_per_frame).text);
     if (frames > 0)
         fprintf(to, ", %s for %lld frames (%sFLOP)", cli_duration(seconds).text, (long long)frames,
@@ -247,6 +248,7 @@ static bool plan_only(run *r)
     }
     double flops, seconds;
     oasis_plan_shot(&plan, r->frames, &flops, &seconds);
+    seconds += plan.prepare_seconds;
     json_object_set_new(r->report, "dry_run", json_true());
     json_object_set_new(r->report, "plan", cli_json_plan(&plan));
     json_object_set_new(r->report, "frames", r->frames ? json_integer(r->frames) : json_null());

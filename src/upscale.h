@@ -54,6 +54,7 @@ typedef struct upscale_work {
 typedef struct upscale_rates {
     stage_work project, restore, decode;
     double picture_bytes;
+    double prepared_bytes; /* of weights, made ready at their first use */
 } upscale_rates;
 
 /* Adds what a graph counted, `times` over, and forgets it. */

@@ -58,6 +58,7 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .reserved_bytes = u->options.memory_reserved,
                          .limit_bytes = u->memory_limit,
                          .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates),
+                         .prepare_seconds = (double)u->planned.weights / u->rates.prepared_bytes,
                          .step_frames = (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES,
                          .window_flops = oas_work_flops(&u->work.window),
                          .window_seconds = oas_work_seconds(&u->work.window, &u->rates.restore),

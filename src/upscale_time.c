@@ -2,7 +2,9 @@
  * How long a frame will take: the planned work of each network, divided by what the machine does of it in a second.
  *
  *     project   a group of frames, whole
- *     restore   a window, or the part of it that one layer computes in LAYER_SECONDS; as many ops as fit into OPS_SECONDS
+ *     restore   a window, or the part of it that one layer computes in LAYER_SECONDS; as many ops as fit into OPS_SECONDS.
+ *               Of a part, attention is not that of the whole: global heads have fewer keys, and a smaller share of the
+ *               work.  So a head or a few of each kind run at their own size, or as much of it as takes HEAD_SECONDS
  *     decode    a latent's frames, or as much of their area as takes about DECODE_SECONDS
  *
  * Each runs twice; the first run makes oneDNN's jobs, packs weights and touches memory.  Nothing but the printed time
@@ -15,7 +17,8 @@
 #include <math.h>
 #include <string.h>
 
-static const double LAYER_SECONDS = 0.3, DECODE_SECONDS = 0.3, OPS_SECONDS = 0.5;
+static const double LAYER_SECONDS = 0.3, DECODE_SECONDS = 0.3, OPS_SECONDS = 0.5, HEAD_SECONDS = 0.4;
+static const double PREPARED_BYTES = 0.5e9; /* of weights in a second, nominally */
 
 void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates)
 {
@@ -30,7 +33,7 @@ void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates)
     if (d->cuda) {
         double peak = of_gpu[compute] * d->cuda->processors;
         stage_work all = {.dense = 0.72 * peak, .conv = 0.80 * peak, .attention = 0.50 * peak, .passes = 0.025 * peak};
-        *rates = (upscale_rates){all, all, all, all.passes};
+        *rates = (upscale_rates){all, all, all, all.passes, .prepared_bytes = PREPARED_BYTES};
         return;
     }
     oas_cpu_level level = d->level;
@@ -42,7 +45,7 @@ void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates)
     all.conv *= cores;
     all.attention *= cores;
     all.passes *= cores;
-    *rates = (upscale_rates){all, all, all, all.passes};
+    *rates = (upscale_rates){all, all, all, all.passes, .prepared_bytes = PREPARED_BYTES};
 }
 
 /* ---- running a network for a while ------------------------------------------------------------------------------------- */
@@ -121,16 +124,21 @@ static void set_rate(double *rate, double done, double seconds)
         *rate = done / seconds;
 }
 
-static void measure(probe *p, probe_call *call, stage_work *rates)
+/* Rates of the stages; and what the first run takes longer than the second, by the weights that it prepares. */
+static void measure(probe *p, probe_call *call, stage_work *rates, double *prepared_bytes)
 {
     p->most_ops = INT_MAX;
     p->deadline = oas_now() + OPS_SECONDS;
-    if (run(p, call) <= 0)
+    double prepared = (double)oas_model_packed_bytes(p->model), first = run(p, call);
+    if (first <= 0)
         return;
+    prepared = (double)oas_model_packed_bytes(p->model) - prepared;
     p->most_ops = p->ops;
     p->deadline = INFINITY;
-    if (run(p, call) <= 0)
+    double second = run(p, call);
+    if (second <= 0)
         return;
+    set_rate(prepared_bytes, prepared, first - second);
     for (int i = 0; i < OAS_MAX_STAGES && p->g.stages[i].name; i++) {
         const stage_time *s = &p->g.stages[i];
         if (strcmp(s->name, "dense") == 0)
@@ -162,10 +170,74 @@ static int64_t shortened(int side, double part, int least)
     return wanted < side ? wanted : side;
 }
 
+/* Attention of heads of one kind over a window of the probe's size; what it did is in *done. */
+static bool attend(probe *p, const route_layer *route, stage_time *done)
+{
+    graph *g = &p->g;
+    const dit_config *c = &p->model->dit.config;
+    const token_grid grid = {1, p->latents, p->rows / 2, p->columns / 2};
+    oas_graph_reset(g);
+    memset(g->stages, 0, sizeof g->stages);
+    shape s = OAS_SHAPE2(grid.frames * grid.height * grid.width, route->heads * (c->dim / c->heads));
+    tensor *x = g->planning ? oas_tensor(g, OAS_F32, s) : some_values(g, s);
+    x = oas_cast(g, x, g->compute);
+    x = oas_attention(g, x, x, x, &grid, route);
+    *done = *oas_graph_stage(g, "attention");
+    return x && g->status == OASIS_OK;
+}
+
+/* The rate of attention in windows that are too large to run: that of each kind of heads, by the work that it has. */
+static void measure_heads(probe *p, double nominal, double *rate)
+{
+    enum { LEAST_SIDE = 16, WORKERS_A_HEAD = 4 };
+    const upscale_sizes *s = p->sizes;
+    const dit *d = &p->model->dit;
+    graph planning = oas_device_graph(p->g.device, p->g.compute), real = p->g;
+    atomic_store(&p->stop, false);
+    p->most_ops = INT_MAX;
+    p->deadline = INFINITY;
+    planning.planning = true;
+    oas_arena_count(&planning.memory);
+    bool ok = oas_arena_new(&planning.headers, 1 << 20);
+    double all = 0, seconds = 0;
+    for (const char *kind = "giw"; *kind && ok; kind++) {
+        route_layer route = d->routes[0];
+        int64_t heads = 0, workers = oas_pool_workers(p->g.device->pool);
+        for (int layer = 0; layer < d->config.layers; layer++)
+            for (int h = 0; h < d->routes[layer].heads; h++)
+                heads += d->routes[layer].kind[h] == *kind;
+        if (heads == 0)
+            continue;
+        route.heads = (int)(workers > WORKERS_A_HEAD ? workers / WORKERS_A_HEAD : 1);
+        if (route.heads > d->config.heads)
+            route.heads = d->config.heads;
+        memset(route.kind, *kind, sizeof route.kind);
+        stage_time whole, part;
+        p->g = planning;
+        p->rows = s->rows.window;
+        p->columns = s->columns.window;
+        ok = attend(p, &route, &whole);
+        /* Pairs of tokens grow with the square of the area. */
+        double share = sqrt(HEAD_SECONDS * nominal / whole.flops);
+        p->g = real;
+        p->rows = shortened(s->rows.window, share, LEAST_SIDE);
+        p->columns = shortened(s->columns.window, share, LEAST_SIDE);
+        ok = ok && attend(p, &route, &part) && part.seconds > 0;
+        double work = whole.flops * (double)heads / route.heads;
+        all += work;
+        seconds += ok ? work * part.seconds / part.flops : 0;
+    }
+    p->g = real;
+    oas_arena_free(&planning.headers);
+    if (ok)
+        set_rate(rate, all, seconds);
+}
+
 void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const oasis_model *model, device *d,
                        const arena *memory, upscale_rates *rates)
 {
     enum { LEAST_SIDE = 16 }; /* latents */
+    double unused;
     probe p = {.sizes = s, .model = model, .rows = s->grid_height, .columns = s->grid_width};
     p.g = (graph){.memory = *memory,
                   .device = d,
@@ -174,15 +246,17 @@ void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const o
                   .watch = count_op,
                   .watch_user = &p,
                   .cancel = &p.stop};
-    measure(&p, call_project, &rates->project);
+    measure(&p, call_project, &rates->project, &unused);
 
-    double windows = (double)s->rows.count * s->columns.count / (s->window_latents - s->shared_latents);
-    double layer =
-        oas_work_seconds(&work->restore, &rates->restore) * OAS_LATENT_FRAMES / windows / model->dit.config.layers;
+    double windows = (double)s->rows.count * s->columns.count;
+    double layer = oas_work_seconds(&work->window, &rates->restore) / windows / model->dit.config.layers;
     p.latents = s->window_latents;
     p.rows = shortened(s->rows.window, LAYER_SECONDS / layer, LEAST_SIDE);
     p.columns = shortened(s->columns.window, LAYER_SECONDS / layer, LEAST_SIDE);
-    measure(&p, call_restore, &rates->restore);
+    double nominal = rates->restore.attention;
+    measure(&p, call_restore, &rates->restore, &rates->prepared_bytes);
+    if (p.rows < s->rows.window || p.columns < s->columns.window)
+        measure_heads(&p, nominal, &rates->restore.attention);
 
     double part = DECODE_SECONDS / (oas_work_seconds(&work->decode, &rates->decode) * OAS_LATENT_FRAMES);
     p.rows = shortened(s->grid_height, part / (s->tile_rows * s->tile_columns), LEAST_SIDE);
@@ -190,7 +264,7 @@ void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const o
     p.most_ops = INT_MAX;
     p.deadline = INFINITY;
     if (run(&p, call_decode) > 0) /* the one frame with which a shot starts */
-        measure(&p, call_decode, &rates->decode);
+        measure(&p, call_decode, &rates->decode, &unused);
     oas_state_free(&p.state);
 }
 

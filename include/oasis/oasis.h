@@ -257,6 +257,7 @@ typedef struct oasis_plan {
     double window_flops, window_seconds;        /* of the transformer for one full window in time */
     double latent_flops, latent_seconds;        /* of the transformer for the least window in time: a picture */
     double start_flops, start_seconds;          /* of everything else for the first frame of a shot */
+    double prepare_seconds;                     /* for the weights, once, while the first window is computed */
     const char *device;                         /* "cpu" or "cuda:N"; valid while the upscaler is open */
 } oasis_plan;
 
