@@ -68,6 +68,11 @@ static void *large_block(size_t size)
     return block;
 }
 
+void *oas_alloc_large(size_t bytes)
+{
+    return bytes >= LARGE_ARENA ? large_block(bytes) : oas_alloc_unset(bytes, 1);
+}
+
 bool oas_arena_new(arena *a, size_t size)
 {
     *a = (arena){.size = size, .base = size < LARGE_ARENA ? oas_alloc_unset(size, 1) : large_block(size)};

@@ -13,6 +13,7 @@ enum { OAS_ALIGN = 64 }; /* of every block: a cache line, and the widest vector 
 /* n * size bytes, zeroed, aligned to OAS_ALIGN; NULL when the product overflows or memory is short.  Freed by oas_free. */
 void *oas_alloc(size_t n, size_t size);
 void *oas_alloc_unset(size_t n, size_t size); /* the same, not zeroed: pages cost nothing until they are written */
+void *oas_alloc_large(size_t bytes); /* not zeroed, in large pages where the system gives them: for what lives long */
 void oas_free(void *block);
 
 /* A copy of a text, or NULL. */

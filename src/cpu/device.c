@@ -94,3 +94,8 @@ void oas_device_zero(device *d, void *to, size_t bytes)
 {
     oas_pool_zero(d ? d->pool : NULL, to, bytes);
 }
+
+void oas_device_copy(device *d, void *to, const void *from, size_t bytes)
+{
+    oas_pool_copy(d ? d->pool : NULL, to, from, bytes);
+}

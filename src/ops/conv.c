@@ -25,8 +25,6 @@ tensor *oas_conv(graph *g, tensor *x, const conv *layer, tensor *history, oas_ac
     return oas_apply(g, &oas_op_conv, in, &p, sizeof p);
 }
 
-enum { MOST_CONV_FRAMES = 8 };
-
 static bool conv_shape(graph *g, node *n)
 {
     const tensor *x = n->in[0], *w = n->in[1], *b = n->in[2], *h = n->in[3], *r = n->in[4];
@@ -35,7 +33,7 @@ static bool conv_shape(graph *g, node *n)
                              oas_shape_text(&x->shape).text, oas_shape_text(&w->shape).text);
     int64_t kernel = oas_last(w, 0), frames = oas_conv_frames(x, w), in = oas_last(x, 0);
     if (oas_count(&w->shape) != w->shape.size[0] * in * frames * kernel * kernel || oas_last(w, 1) != kernel ||
-        (kernel != 1 && kernel != 3) || frames < 1 || frames > MOST_CONV_FRAMES)
+        (kernel != 1 && kernel != 3) || frames < 1 || frames > OAS_CONV_MOST_FRAMES)
         return oas_op_refuse(g, "conv: weight %s of %s does not fit input %s", oas_shape_text(&w->shape).text,
                              w->name ? w->name : "a layer", oas_shape_text(&x->shape).text);
     shape past = x->shape;
@@ -61,8 +59,7 @@ static double conv_flops(const node *n)
     return 2. * (double)oas_rows(n->out) * (double)oas_count(&w->shape);
 }
 
-/* Frame t of sample b, reaching back into the history; NULL = zeros. */
-static const char *frame_at(const tensor *x, const tensor *history, int64_t b, int64_t t)
+const char *oas_conv_frame_at(const tensor *x, const tensor *history, int64_t b, int64_t t)
 {
     int64_t frames = x->shape.size[1], past = history ? history->shape.size[1] : 0;
     size_t bytes = (size_t)(oas_last(x, 2) * oas_last(x, 1) * oas_last(x, 0)) * oas_dtype_size(x->dtype);
@@ -106,9 +103,9 @@ static oasis_status conv_ref(graph *g, const node *n)
     int64_t kt = oas_conv_frames(x, n->in[1]);
     float *y = oas_f32(n->out);
     for (int64_t f = 0; f < x->shape.size[0] * frames; f++) {
-        const float *seen[MOST_CONV_FRAMES];
+        const float *seen[OAS_CONV_MOST_FRAMES];
         for (int64_t t = 0; t < kt; t++)
-            seen[t] = (const float *)(const void *)frame_at(x, n->in[3], f / frames, f % frames + t - kt + 1);
+            seen[t] = (const float *)(const void *)oas_conv_frame_at(x, n->in[3], f / frames, f % frames + t - kt + 1);
         for (int64_t p = 0; p < pixels; p++) {
             for (int64_t o = 0; o < outputs; o++) {
                 int64_t i = (f * pixels + p) * outputs + o;
@@ -146,14 +143,14 @@ static void conv_at_backward(const node *n, const float *const *frames, int64_t 
     }
 }
 
-/* The gradient of the frame that frame_at finds; NULL = zeros, or a gradient that nobody wants. */
+/* The gradient of the frame that oas_conv_frame_at finds; NULL = zeros, or a gradient that nobody wants. */
 static float *frame_gradient(const tensor *x, const tensor *history, int64_t b, int64_t t)
 {
     tensor none = {.shape = x->shape}, dx = x->grad ? *x->grad : none;
     tensor past = history && history->grad ? *history->grad : (tensor){.shape = {.rank = 5}};
     if ((t >= 0 && !dx.data) || (t < 0 && !past.data))
         return NULL;
-    return (float *)(uintptr_t)frame_at(&dx, &past, b, t);
+    return (float *)(uintptr_t)oas_conv_frame_at(&dx, &past, b, t);
 }
 
 /*
@@ -169,10 +166,10 @@ static oasis_status conv_ref_backward(graph *g, const node *n)
     int64_t outputs = n->out->shape.size[4], kt = oas_conv_frames(x, n->in[1]);
     float *dw = oas_gradient_of(n->in[1]), *db = oas_gradient_of(n->in[2]), *dr = oas_gradient_of(n->in[4]);
     for (int64_t f = 0; f < x->shape.size[0] * frames && !g->planning; f++) {
-        const float *seen[MOST_CONV_FRAMES];
-        float *dseen[MOST_CONV_FRAMES];
+        const float *seen[OAS_CONV_MOST_FRAMES];
+        float *dseen[OAS_CONV_MOST_FRAMES];
         for (int64_t t = 0; t < kt; t++) {
-            seen[t] = (const float *)(const void *)frame_at(x, n->in[3], f / frames, f % frames + t - kt + 1);
+            seen[t] = (const float *)(const void *)oas_conv_frame_at(x, n->in[3], f / frames, f % frames + t - kt + 1);
             dseen[t] = frame_gradient(x, n->in[3], f / frames, f % frames + t - kt + 1);
         }
         for (int64_t i = 0; i < pixels * outputs; i++) {
@@ -288,6 +285,8 @@ static int packed_with(const struct conv_jobs *j, int i)
 static size_t conv_scratch(graph *g, const node *n)
 {
     struct conv_jobs j;
+    if (oas_conv_is_direct(g, n))
+        return oas_conv_direct_scratch(g, n);
     if (!conv_prepare(g, n, &j))
         return 0;
     size_t packs = 1u + (packed_with(&j, 1) == 1 ? 1 : 0) + (packed_with(&j, 2) == 2 ? 1 : 0);
@@ -314,9 +313,9 @@ static void gather(const node *n, bool later, int64_t b, int64_t t, int64_t y0, 
     for (int64_t k = 0; k < kt; k++) {
         const char *from = NULL;
         if (later)
-            from = t + k < x->shape.size[1] ? frame_at(x, NULL, b, t + k) : NULL;
+            from = t + k < x->shape.size[1] ? oas_conv_frame_at(x, NULL, b, t + k) : NULL;
         else
-            from = frame_at(x, n->in[3], b, oas_conv_stacked(n->in[1]) ? t - k : t + k - kt + 1);
+            from = oas_conv_frame_at(x, n->in[3], b, oas_conv_stacked(n->in[1]) ? t - k : t + k - kt + 1);
         unsigned char *out = to + (size_t)k * pixel;
         if (from)
             from += (size_t)(y0 * width) * pixel;
@@ -405,6 +404,8 @@ static oasis_status conv_run(struct conv_task *t)
 static oasis_status conv_cpu(graph *g, const node *n)
 {
     struct conv_task t = {.g = g, .n = n};
+    if (oas_conv_is_direct(g, n))
+        return oas_conv_direct(g, n);
     if (n->in[4] && n->in[4]->data != n->out->data)
         oas_pool_copy(g->device->pool, n->out->data, n->in[4]->data, oas_bytes(n->out));
     return conv_run(&t);
@@ -658,7 +659,8 @@ static bool conv_sample(sampler *s, int i, node *n)
 {
     /* Frames, rows, columns, inputs, outputs, frames seen: strips of one, two, many; history; both orders of frames. */
     static const int64_t sizes[][6] = {{1, 1, 1, 3, 5, 1},   {2, 9, 7, 8, 12, 1}, {1, 40, 5, 16, 8, 1},
-                                       {3, 17, 6, 8, 16, 2}, {2, 35, 9, 5, 7, 2}, {2, 10, 8, 4, 6, 3}};
+                                       {3, 17, 6, 8, 16, 2}, {2, 35, 9, 5, 7, 2}, {2, 10, 8, 4, 6, 3}, {1, 9, 70, 32, 64, 1},
+                                       {2, 10, 131, 64, 32, 3}};
     if (i >= 2 * (int)(sizeof sizes / sizeof *sizes))
         return false;
     const int64_t *z = sizes[i / 2];

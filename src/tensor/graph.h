@@ -265,6 +265,9 @@ tensor *oas_graph_sink(graph *g, tensor *t, size_t mark);
 /* Sets memory to zero by all threads of a device, NULL = this one (cpu/device.c). */
 void oas_device_zero(device *d, void *to, size_t bytes);
 
+/* The same for a copy to where nothing of it lies. */
+void oas_device_copy(device *d, void *to, const void *from, size_t bytes);
+
 /* Starts afresh: nothing in the arena, no tape, no failure.  Keeps device, backend, compute, times. */
 void oas_graph_reset(graph *g);
 

@@ -36,7 +36,9 @@ void oas_graph_close(graph *g)
 bool oas_graph_own(graph *g, tensor *t)
 {
     t->place = on_device(g) ? OAS_DEVICE : OAS_HOST;
-    t->data = on_device(g) ? oas_cuda_alloc(g->cuda, oas_bytes(t)) : oas_alloc(oas_bytes(t), 1);
+    t->data = on_device(g) ? oas_cuda_alloc(g->cuda, oas_bytes(t)) : oas_alloc_large(oas_bytes(t));
+    if (t->data && !on_device(g))
+        oas_device_zero(g->device, t->data, oas_bytes(t)); /* by all threads, as its pages are made meanwhile */
     return t->data != NULL;
 }
 
@@ -114,7 +116,11 @@ oasis_status oas_graph_copy(graph *g, void *to, const void *from, size_t bytes)
         return g->status;
     if (on_device(g))
         return copy_on_device(g, to, from, bytes);
-    memmove(to, from, bytes);
+    uintptr_t a = (uintptr_t)to, b = (uintptr_t)from;
+    if (a < b + bytes && b < a + bytes)
+        memmove(to, from, bytes);
+    else
+        oas_device_copy(g->device, to, from, bytes);
     return g->status;
 }
 
