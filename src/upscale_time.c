@@ -2,9 +2,9 @@
  * How long a frame will take: the planned work of each network, divided by what the machine does of it in a second.
  *
  *     project   a group of frames, whole
- *     restore   a window, or the part of it that one layer computes in LAYER_SECONDS; as many ops as fit into OPS_SECONDS.
- *               Of a part, attention is not that of the whole: global heads have fewer keys, and a smaller share of the
- *               work.  So a head or a few of each kind run at their own size, or as much of it as takes HEAD_SECONDS
+ *     restore   a window, as many ops as fit into OPS_SECONDS.  Where a layer of it takes longer than LAYER_SECONDS,
+ *               attention is measured apart: a head or a few of each kind, at their own size or as much of it as takes
+ *               HEAD_SECONDS; and the rest with as many tokens as it takes REST_SECONDS for, with heads that see nothing
  *     decode    a latent's frames, or as much of their area as takes about DECODE_SECONDS
  *
  * Each runs twice; the first run makes oneDNN's jobs, packs weights and touches memory.  Nothing but the printed time
@@ -17,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-static const double LAYER_SECONDS = 0.3, DECODE_SECONDS = 0.3, OPS_SECONDS = 0.5, HEAD_SECONDS = 0.4;
+static const double LAYER_SECONDS = 0.3, DECODE_SECONDS = 0.3, OPS_SECONDS = 0.5, HEAD_SECONDS = 0.4, REST_SECONDS = 1;
 static const double PREPARED_BYTES = 0.5e9; /* of weights in a second, nominally */
 
 void oas_nominal_rates(const device *d, oas_dtype compute, upscale_rates *rates)
@@ -138,7 +138,9 @@ static void measure(probe *p, probe_call *call, stage_work *rates, double *prepa
     double second = run(p, call);
     if (second <= 0)
         return;
-    set_rate(prepared_bytes, prepared, first - second);
+    /* Never less than nominal: the first run also waits for the file, and for memory that nobody has used before. */
+    if (prepared > (first - second) * *prepared_bytes)
+        set_rate(prepared_bytes, prepared, first - second);
     for (int i = 0; i < OAS_MAX_STAGES && p->g.stages[i].name; i++) {
         const stage_time *s = &p->g.stages[i];
         if (strcmp(s->name, "dense") == 0)
@@ -233,11 +235,38 @@ static void measure_heads(probe *p, double nominal, double *rate)
         set_rate(rate, all, seconds);
 }
 
+/* The rates of windows of which a layer takes that many seconds, nominally. */
+static void measure_large(probe *p, const upscale_work *work, double layer, upscale_rates *rates)
+{
+    enum { LEAST_SIDE = 16 };
+    const upscale_sizes *s = p->sizes;
+    const stage_work *w = &work->window, *r = &rates->restore;
+    double nominal = r->attention, part = 1 - w->attention / r->attention / oas_work_seconds(w, r);
+    const oasis_model *model = p->model;
+    oasis_model blind = *model;
+    route_layer *routes = oas_alloc((size_t)blind.dit.config.layers, sizeof *routes);
+    for (int i = 0; routes && i < blind.dit.config.layers; i++) {
+        routes[i] = blind.dit.routes[i];
+        memset(routes[i].kind, OAS_HEAD_WINDOW, sizeof routes[i].kind);
+        routes[i].window[0] = routes[i].window[1] = routes[i].window[2] = 1;
+    }
+    if (routes) {
+        blind.dit.routes = routes;
+        p->model = &blind;
+    }
+    p->rows = shortened(s->rows.window, REST_SECONDS / (layer * part), LEAST_SIDE);
+    p->columns = shortened(s->columns.window, REST_SECONDS / (layer * part), LEAST_SIDE);
+    measure(p, call_restore, &rates->restore, &rates->prepared_bytes);
+    p->model = model;
+    measure_heads(p, nominal, &rates->restore.attention);
+    oas_free(routes);
+}
+
 void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const oasis_model *model, device *d,
                        const arena *memory, upscale_rates *rates)
 {
     enum { LEAST_SIDE = 16 }; /* latents */
-    double unused;
+    double unused = PREPARED_BYTES;
     probe p = {.sizes = s, .model = model, .rows = s->grid_height, .columns = s->grid_width};
     p.g = (graph){.memory = *memory,
                   .device = d,
@@ -251,12 +280,12 @@ void oas_measure_rates(const upscale_sizes *s, const upscale_work *work, const o
     double windows = (double)s->rows.count * s->columns.count;
     double layer = oas_work_seconds(&work->window, &rates->restore) / windows / model->dit.config.layers;
     p.latents = s->window_latents;
-    p.rows = shortened(s->rows.window, LAYER_SECONDS / layer, LEAST_SIDE);
-    p.columns = shortened(s->columns.window, LAYER_SECONDS / layer, LEAST_SIDE);
-    double nominal = rates->restore.attention;
-    measure(&p, call_restore, &rates->restore, &rates->prepared_bytes);
-    if (p.rows < s->rows.window || p.columns < s->columns.window)
-        measure_heads(&p, nominal, &rates->restore.attention);
+    p.rows = s->rows.window;
+    p.columns = s->columns.window;
+    if (layer > LAYER_SECONDS)
+        measure_large(&p, work, layer, rates);
+    else
+        measure(&p, call_restore, &rates->restore, &rates->prepared_bytes);
 
     double part = DECODE_SECONDS / (oas_work_seconds(&work->decode, &rates->decode) * OAS_LATENT_FRAMES);
     p.rows = shortened(s->grid_height, part / (s->tile_rows * s->tile_columns), LEAST_SIDE);
