@@ -232,6 +232,8 @@ void oas_cuda_clock_close(oas_cuda *c, cuda_clock *clock)
 {
     (void)c;
     (void)clock;
+}
+
 oasis_status oas_peers_load(cuda_peers **p, oas_cuda *c, oasis_message *message)
 {
     (void)p;

@@ -84,7 +84,7 @@ oasis_status oas_checkpoint_write(const char *path, const objective *o, const we
     stored *entry = oas_alloc(most, sizeof *entry);
     char(*name)[NAME_ROOM] = oas_alloc(most, sizeof *name);
     char *config = oas_model_config_text(&o->model->file.config), *routes = oas_routing_text(&o->model->file.routing);
-    text_buffer text = {NULL};
+    text_buffer text = {0};
     state_text(&text, w, state, o);
     oasis_status s = OASIS_OK;
     if (!entry || !name || !config || !routes || text.failed) {

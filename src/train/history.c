@@ -92,7 +92,7 @@ void oas_history_free(history **h)
 
 oasis_status oas_history_add(history *h, const oasis_train_report *r, oasis_message *message)
 {
-    text_buffer text = {NULL};
+    text_buffer text = {0};
     oas_text_add(&text, "{\"step\": %lld, \"loss\": ", (long long)r->step);
     oas_json_add_number(&text, r->loss);
     for (int i = 0; i < r->n_terms; i++) {
@@ -216,7 +216,7 @@ static void add_picture(text_buffer *t, const float *pixels, int width, int heig
 
 oasis_status oas_history_page(history *h, const char *name, const shown *pictures, int n, oasis_message *message)
 {
-    text_buffer t = {NULL};
+    text_buffer t = {0};
     oas_text_add(&t, "<!DOCTYPE html><meta charset='utf-8'><title>%s</title><style>body{font-family:sans-serif;margin:2em}"
                  "svg{border:1px solid #ccc}img{image-rendering:pixelated}</style><h1>%s</h1>\n", name, name);
     if (h->count) {

@@ -415,7 +415,7 @@ oasis_status oasis_profiler_write_routing(const oasis_profiler *p, const char *p
 oasis_status oasis_profiler_plot(const oasis_profiler *p, const char *path, oasis_message *message)
 {
     enum { CELL = 44, EDGE = 60 };
-    text_buffer t = {NULL};
+    text_buffer t = {0};
     oas_text_add(&t, "<svg xmlns='http://www.w3.org/2000/svg' font-family='sans-serif' font-size='11' width='%d' height='%d'>"
                  "<rect width='100%%' height='100%%' fill='white'/><text x='8' y='20'>D of window / own frame; red global, "
                  "blue own frame, green window</text>\n", EDGE + p->heads * CELL + 300, EDGE + p->layers * CELL + 20);
