@@ -171,8 +171,8 @@ if wanted large; then
         row "transformer, heads $heads" \
             "$(compute '%.0f ms' 'a * 1000' "$(figure "transformer-$heads.log" transformer_s)")" ""
     done
-    step "1.3B, heads 1,3,8, conditional tiny decoder" step-few.log 1,3,8 100 12 --decoder oasis-nano
-    step "1.3B, heads 4,4,4, conditional tiny decoder" step-tiny.log 4,4,4 "" 12 --decoder oasis-nano
+    step "1.3B, heads 1,3,8, conditional tiny decoder" step-few.log 1,3,8 100 12 --decoder tests/data/bootstrap-nano.safetensors
+    step "1.3B, heads 4,4,4, conditional tiny decoder" step-tiny.log 4,4,4 "" 12 --decoder tests/data/bootstrap-nano.safetensors
     step "1.3B, heads 4,4,4, Wan VAE decoder" step-vae.log 4,4,4 20 20
     step "1.3B, heads 1,3,8, Wan VAE decoder" step-few-vae.log 1,3,8 20 20
 fi

@@ -10,6 +10,8 @@
 #include "clip.h"
 #include "program.h"
 
+/* 16 latent channels, as Wan. */
+#define NANO OASIS_SOURCE_DIR "/tests/data/bootstrap-nano.safetensors"
 #define VAE OASIS_SOURCE_DIR "/tests/data/wan-vae-tiny.safetensors"
 #define DIT OASIS_SOURCE_DIR "/tests/data/wan-dit-tiny.safetensors"
 
@@ -26,14 +28,14 @@ static void test_decoder(void **state)
 {
     (void)state;
     write_y4m("a.y4m", 24, 24, 6);
-    succeed("upscale -q -s 2 a.y4m own.y4m");
-    succeed("upscale -q -s 2 a.y4m vae.y4m --decoder " VAE);
-    succeed("upscale -q -s 2 a.y4m same.y4m --decoder oasis-nano");
+    succeed("upscale -q -s 2 a.y4m own.y4m -m " NANO);
+    succeed("upscale -q -s 2 a.y4m vae.y4m -m " NANO " --decoder " VAE);
+    succeed("upscale -q -s 2 a.y4m same.y4m -m " NANO " --decoder " NANO);
     expect_contents("vae.y4m", 48, 48, 6);
     assert_false(same_bytes("own.y4m", "vae.y4m"));
     assert_true(same_bytes("own.y4m", "same.y4m"));
-    says("upscale --dry-run -s 2 a.y4m --decoder " VAE, "memory:");
-    says("info oasis-nano --decoder " VAE, "decoder:          wan-vae");
+    says("upscale --dry-run -s 2 a.y4m -m " NANO " --decoder " VAE, "memory:");
+    says("info " NANO " --decoder " VAE, "decoder:          wan-vae");
     says("info " VAE, "wan-vae, for --decoder");
     says("info --json " VAE, "\"latent_channels\": 16");
     refused(4, "there is no decoder in it", "upscale -s 2 a.y4m b.y4m --decoder " DIT);

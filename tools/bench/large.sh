@@ -56,16 +56,16 @@ echo
 echo '| model and decoder | transformer, s | decoder, s | whole, s | planned, s | memory, GiB | planned, GiB |'
 echo '|---|---|---|---|---|---|---|'
 convert global 12,0,0 bf16
-row 'all heads global, conditional tiny decoder' global --decoder oasis-nano
+row 'all heads global, conditional tiny decoder' global --decoder "$(dirname "$0")/../../tests/data/bootstrap-nano.safetensors"
 rm "$work/global.safetensors"
 convert routed6 2,4,6 bf16
-row '2/4/6 heads, conditional tiny decoder' routed6 --decoder oasis-nano
+row '2/4/6 heads, conditional tiny decoder' routed6 --decoder "$(dirname "$0")/../../tests/data/bootstrap-nano.safetensors"
 rm "$work/routed6.safetensors"
 convert routed 4,4,4 bf16
-row '4/4/4 heads, conditional tiny decoder' routed --decoder oasis-nano
+row '4/4/4 heads, conditional tiny decoder' routed --decoder "$(dirname "$0")/../../tests/data/bootstrap-nano.safetensors"
 row '4/4/4 heads, Wan decoder' routed
 convert routed8 4,4,4 q8_0
-row '4/4/4 heads, q8_0, conditional tiny decoder' routed8 --decoder oasis-nano
+row '4/4/4 heads, q8_0, conditional tiny decoder' routed8 --decoder "$(dirname "$0")/../../tests/data/bootstrap-nano.safetensors"
 rm "$work/routed8.safetensors"
 echo
 [ "${BENCH:-1}" = 1 ] || exit 0
