@@ -246,6 +246,9 @@ static float *gradients(struct fixture *f, graph *g, node *n, int64_t *count)
     for (int k = 0; k < o->n_in; k++)
         if (n->in[k] && !(o->constant >> k & 1))
             n->in[k]->needs_grad = true;
+    for (int k = 0; k < o->n_in; k++) /* beforehand, so that a residual adds to its own, too */
+        if (n->in[k] && n->in[k]->needs_grad && !oas_gradient(g, n->in[k]))
+            fail_msg("%s: %s", o->name, g->message.text);
     g->recording = true;
     tensor *out = oas_apply(g, o, n->in, n->param, sizeof n->param);
     if (!out)

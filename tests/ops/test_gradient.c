@@ -68,6 +68,14 @@ static bool draw(graph *g, const op *o, int i, device *d, oas_backend backend, o
     return true;
 }
 
+/* Makes the gradients beforehand: what ops then do is add, also where a residual would take its result's over. */
+static void make_gradients(graph *g, const node *n)
+{
+    for (int k = 0; k < n->op->n_in; k++)
+        if (n->in[k] && n->in[k]->needs_grad)
+            assert_non_null(oas_gradient(g, n->in[k]));
+}
+
 /* Weights of the projection that makes one number of an output. */
 static tensor *projection(graph *g, const tensor *out)
 {
@@ -153,6 +161,7 @@ static double case_error(graph *g, const op *o, int i, double factor, int *tried
     node n;
     if (!draw(g, o, i, NULL, OAS_REF, OAS_F32, &n))
         return -1;
+    make_gradients(g, &n);
     tensor *out = oas_apply(g, o, n.in, n.param, sizeof n.param);
     tensor *p = out ? projection(g, out) : NULL;
     if (!p || oas_backward(g, out, p) < 0)
@@ -215,12 +224,15 @@ static void test_differences_notice(void **state)
     }
 }
 
-/* All gradients of case i, one after the other, and the result; NULL when there is no such case. */
-static float *gradients(graph *g, const op *o, int i, device *d, oas_backend backend, oas_dtype type, int64_t *count)
+/* All gradients of case i, one after the other; NULL when there is no such case.  `made`: added to what was made before. */
+static float *gradients(graph *g, const op *o, int i, device *d, oas_backend backend, oas_dtype type, bool made,
+                        int64_t *count)
 {
     node n;
     if (!draw(g, o, i, d, backend, type, &n))
         return NULL;
+    if (made)
+        make_gradients(g, &n);
     tensor *out = oas_apply(g, o, n.in, n.param, sizeof n.param);
     tensor *p = out ? projection(g, out) : NULL;
     if (!p || oas_backward(g, out, p) < 0)
@@ -254,11 +266,11 @@ static void compare_type(struct fixture *f, const op *o, oas_dtype type, double 
     double worst = 0;
     for (int i = 0; i < MOST_CASES; i++) {
         int64_t n, m;
-        float *expected = gradients(&f->graph, o, i, NULL, OAS_REF, type, &n);
+        float *expected = gradients(&f->graph, o, i, NULL, OAS_REF, type, true, &n);
         if (!expected)
             break;
-        float *got = gradients(&f->graph, o, i, f->one, OAS_CPU, type, &m);
-        float *threads = gradients(&f->graph, o, i, f->three, OAS_CPU, type, &m);
+        float *got = gradients(&f->graph, o, i, f->one, OAS_CPU, type, true, &m);
+        float *threads = gradients(&f->graph, o, i, f->three, OAS_CPU, type, true, &m);
         assert_int_equal(n, m);
         assert_memory_equal(got, threads, (size_t)n * sizeof *got);
         double error = relative_error(got, expected, n);
@@ -284,6 +296,70 @@ static void test_fast_is_definition(void **state)
         if (oas_device_has_bf16(f->one))
             compare_type(f, *o, OAS_BF16, FAST_BF16);
     }
+}
+
+/* A residual that takes the gradient of the result over has the one that it would get by adding to zeros. */
+static void test_passing_on(void **state)
+{
+    struct fixture *f = *state;
+    int ops = 0;
+    for (const op *const *o = oas_ops; *o; o++) {
+        ops += (*o)->passes_on > 0;
+        for (int i = 0; i < MOST_CASES && (*o)->passes_on; i++) {
+            for (int backend = OAS_REF; backend <= OAS_CPU; backend++) {
+                device *d = backend == OAS_REF ? NULL : f->three;
+                int64_t n, m;
+                float *added = gradients(&f->graph, *o, i, d, (oas_backend)backend, OAS_F32, true, &n);
+                float *taken = gradients(&f->graph, *o, i, d, (oas_backend)backend, OAS_F32, false, &m);
+                assert_int_equal(added != NULL, taken != NULL);
+                for (int64_t k = 0; added && k < n; k++)
+                    assert_true(n == m && added[k] == taken[k]); /* which 0 and -0 are */
+                free(added);
+                free(taken);
+            }
+        }
+    }
+    assert_true(ops > 0);
+}
+
+/* Values of x's gradient, all of which must be `factor` times p's. */
+static void expect_gradient(const tensor *x, const tensor *p, float factor)
+{
+    assert_non_null(x->grad);
+    assert_true(oas_shape_equal(&x->grad->shape, &x->shape));
+    for (int64_t i = 0; i < oas_count(&x->shape); i++)
+        assert_true(((float *)x->grad->data)[i] == factor * ((float *)p->data)[i]);
+}
+
+/* Residuals in places where a gradient cannot simply be taken over.  Factors are powers of two: sums are exact. */
+static void test_residuals(void **state)
+{
+    struct fixture *f = *state;
+    graph *g = &f->graph;
+    const shape s = OAS_SHAPE2(6, 4), other = OAS_SHAPE3(2, 3, 4);
+    for (int part = 0; part < 4; part++) {
+        oas_graph_reset(g);
+        g->device = f->three, g->backend = OAS_CPU, g->compute = OAS_F32, g->recording = true;
+        sampler r = {.graph = g, .state = 5};
+        tensor *x = oas_sample_floats(&r, s, 1), *a = oas_sample_floats(&r, s, 1);
+        tensor *p = oas_sample_floats(&r, part == 3 ? other : s, 1), *y = NULL;
+        x->needs_grad = a->needs_grad = true;
+        if (part == 0) /* x is the other summand, too */
+            y = oas_axpy(g, x, 2, x);
+        else if (part == 1) /* x is used again: (x + a) / 2 + x */
+            y = oas_axpy(g, x, 0.5f, oas_axpy(g, x, 1, a));
+        else if (part == 2) /* the sum is a residual, and used again: h + h / 2, h = x + a */
+            y = oas_axpy(g, x, 1, a), y = oas_axpy(g, y, 0.5f, y);
+        else /* x has another shape there */
+            y = oas_axpy(g, oas_view(g, x, other), 1, oas_view(g, a, other));
+        assert_non_null(y);
+        assert_int_equal(oas_backward(g, y, p), OASIS_OK);
+        static const float of_x[] = {3, 1.5f, 1.5f, 1}, of_a[] = {0, 0.5f, 1.5f, 1};
+        expect_gradient(x, p, of_x[part]);
+        if (part > 0)
+            expect_gradient(a, p, of_a[part]);
+    }
+    g->recording = false;
 }
 
 /* The result of case i with and without recording. */
@@ -353,7 +429,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_differences),        cmocka_unit_test(test_differences_notice),
         cmocka_unit_test(test_fast_is_definition), cmocka_unit_test(test_recording_changes_nothing),
-        cmocka_unit_test(test_plan_is_exact),
+        cmocka_unit_test(test_plan_is_exact),      cmocka_unit_test(test_passing_on),
+        cmocka_unit_test(test_residuals),
     };
     return cmocka_run_group_tests_name("ops/gradient", tests, setup, teardown);
 }
