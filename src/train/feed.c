@@ -182,7 +182,8 @@ static bool prepare(feed *f)
     r.prepare = true;
     f->prepared++;
     pthread_mutex_unlock(&f->lock);
-    f->source(f->user, &r, NULL, NULL, NULL); /* what fails here fails again when the clip is made, and is told then */
+    oasis_message unheard = {""}; /* what fails here fails again when the clip is made, and is told then */
+    f->source(f->user, &r, NULL, NULL, &unheard);
     pthread_mutex_lock(&f->lock);
     return true;
 }

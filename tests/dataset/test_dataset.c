@@ -137,7 +137,7 @@ static oasis_status wait_for_others(void *user, const oasis_clip_request *r, oas
                                     oasis_message *message)
 {
     together *t = user;
-    (void)message;
+    snprintf(message->text, sizeof message->text, "as a source may"); /* there is always one */
     if (!r->prepare)
         return oasis_frame_new(truth, r->width, r->height, false) < 0
                    ? OASIS_E_MEMORY
