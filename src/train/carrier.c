@@ -27,7 +27,7 @@ struct carrier {
     char words[WORDS];
 };
 
-static oasis_status lost(oasis_message *message)
+oasis_status oas_ranks_lost(oasis_message *message)
 {
     return oas_fail(message, OASIS_E_DEVICE, "the connection to the other ranks failed");
 }
@@ -74,7 +74,7 @@ oasis_status oas_carrier_device(const oasis_ranks *k, const char *name, device_n
     double all[OAS_MOST_RANKS];
     OAS_TRY(oasis_ranks_agree(k, OASIS_OK, message)); /* there are not too many */
     if (!gather(k, machine(), all))
-        return lost(message);
+        return oas_ranks_lost(message);
     int before = 0, gpus = oas_cuda_count();
     for (int i = 0; i < k->rank; i++)
         before += all[i] == all[k->rank];
@@ -127,7 +127,7 @@ static oasis_status join(carrier *c, oasis_message *message)
     oasis_status s = k->rank == 0 ? oas_peers_id(c->peers, &id, message) : OASIS_OK;
     OAS_TRY(oasis_ranks_agree(k, s, message));
     if (!k->broadcast(k->user, &id, sizeof id, 0))
-        return lost(message);
+        return oas_ranks_lost(message);
     OAS_TRY(oasis_ranks_agree(k, oas_peers_join(c->peers, &id, k->rank, k->count, message), message));
     int n = snprintf(c->words, sizeof c->words, "on the GPUs by ");
     oas_peers_describe(c->peers, c->words + n, sizeof c->words - (size_t)n);
@@ -143,7 +143,7 @@ static oasis_status choose(carrier *c, oasis_message *message)
     if (c->cuda)
         oas_peers_load(&c->peers, c->cuda, &why);
     if (!gather(k, gpu_of(c), gpu))
-        return lost(message);
+        return oas_ranks_lost(message);
     bool some = false;
     for (int i = 0; i < k->count; i++)
         some = some || gpu[i] != 0;

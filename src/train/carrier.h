@@ -16,6 +16,9 @@ enum { OAS_MOST_RANKS = 1024 };
 
 typedef struct carrier carrier;
 
+/* What a false of oasis_ranks' functions means, as a sentence: OASIS_E_DEVICE. */
+oasis_status oas_ranks_lost(oasis_message *message);
+
 /*
  * The device of this rank.  Of "cuda" and "auto", the ranks of one machine take a GPU each, in turns: the k-th of them
  * GPU k modulo their number; every other name stands for itself.  All ranks call it.

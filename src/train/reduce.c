@@ -164,7 +164,7 @@ oasis_status oas_reducer_finish(reducer *r, int kind, graph *g, weights *other, 
         r->failed = !oas_carrier_begin(r->carrier, other->gradient, (size_t)other->count);
     if (!r->failed)
         r->failed = !oas_carrier_finish(r->carrier);
-    return r->failed ? oas_fail(message, OASIS_E_DEVICE, "the connection to the other ranks failed") : OASIS_OK;
+    return r->failed ? oas_ranks_lost(message) : OASIS_OK;
 }
 
 /* ---- agreement ------------------------------------------------------------------------------------------------------- */
@@ -186,5 +186,5 @@ oasis_status oasis_ranks_agree(const oasis_ranks *k, oasis_status mine, oasis_me
     oasis_status s = first < k->count ? (oasis_status)status[first] : OASIS_OK;
     if (ok && s < 0)
         ok = k->broadcast(k->user, message, sizeof *message, first);
-    return ok ? s : oas_fail(message, OASIS_E_DEVICE, "the connection to the other ranks failed");
+    return ok ? s : oas_ranks_lost(message);
 }

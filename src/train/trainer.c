@@ -241,7 +241,7 @@ static oasis_status take_state_of_first(oasis_trainer *t, oasis_message *message
             ok = v->needs_grad || k->broadcast(k->user, v->data, oas_bytes(v), 0);
         }
     }
-    return ok ? OASIS_OK : oas_fail(message, OASIS_E_DEVICE, "the connection to the other ranks failed");
+    return ok ? OASIS_OK : oas_ranks_lost(message);
 }
 
 static oasis_status open_all(oasis_trainer *t, oasis_message *message)
@@ -505,7 +505,7 @@ static oasis_status join_ranks(oasis_trainer *t, oasis_status mine, oasis_train_
     memcpy(all + 1 + OASIS_MAX_TERMS, t->state.latent_mean, sizeof t->state.latent_mean);
     memcpy(all + 1 + OASIS_MAX_TERMS + LATENTS, t->state.latent_square, sizeof t->state.latent_square);
     if (!k->sum(k->user, all, sizeof all / sizeof *all))
-        return oas_fail(&t->message, OASIS_E_DEVICE, "the connection to the other ranks failed");
+        return oas_ranks_lost(&t->message);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         all[i] /= k->count;
     r->loss = all[0];
