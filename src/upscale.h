@@ -65,9 +65,6 @@ void oas_take_work(graph *g, stage_work *work, double times);
 /* [padded] in [-1,1] to the frame's size in [0,1], both where the graph computes. */
 void oas_crop_frame(graph *g, const upscale_sizes *sizes, const float *from, float *to);
 
-/* Copies by all threads. */
-void oas_copy_floats(oas_pool *pool, float *to, const float *from, size_t n);
-
 /* oasis_frame_new without clearing: for frames that are written in whole. */
 oasis_status oas_frame_new_unset(oasis_frame *frame, int width, int height, bool alpha);
 

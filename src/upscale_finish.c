@@ -73,7 +73,7 @@ void oas_enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to)
     cuda_block *b = &u->up[u->sent++ % OAS_TRANSFERS];
     oasis_status status = g->status < 0 ? g->status : oas_cuda_block_wait(c, b, &g->message);
     if (status == OASIS_OK) {
-        oas_copy_floats(u->device->pool, b->host, from, source_floats(s));
+        oas_pool_copy(u->device->pool, b->host, from, b->bytes);
         status = oas_cuda_block_up(c, b);
     }
     if (status == OASIS_OK)
@@ -188,7 +188,7 @@ oasis_status oas_take_frame(oasis_upscaler *u)
     double start = oas_now();
     OAS_TRY(new_frame(u, source, &out));
     size_t n = result_floats(&u->sizes);
-    oas_copy_floats(u->device->pool, out->rgb, b->host, n);
+    oas_pool_copy(u->device->pool, out->rgb, b->host, n * sizeof(float));
     OAS_TRY(correct(u, source, out, u->sizes.looks_back ? (const float *)b->host + n : NULL));
     oasis_frame_free(source);
     u->coming_first++;

@@ -1,8 +1,6 @@
-/* Pictures around the network: cutting finished frames out of what was decoded, and copying them. */
+/* Pictures around the network: cutting finished frames out of what was decoded. */
 #include "cuda/passes.h"
 #include "upscale.h"
-
-#include <string.h>
 
 typedef struct crop_task {
     const upscale_sizes *sizes;
@@ -41,26 +39,4 @@ void oas_crop_frame(graph *g, const upscale_sizes *s, const float *from, float *
         crop_on_gpu(g, s, from, to);
     else
         oas_pool_run(g->device->pool, (s->out_height + CROP_ROWS - 1) / CROP_ROWS, crop_slab, &t);
-}
-
-typedef struct copy_task {
-    float *to;
-    const float *from;
-    size_t n;
-} copy_task;
-
-enum { COPY_FLOATS = 1 << 17 };
-
-static void copy_slab(void *arg, int64_t slab, int worker)
-{
-    (void)worker;
-    const copy_task *t = arg;
-    size_t begin = (size_t)slab * COPY_FLOATS, left = t->n - begin;
-    memcpy(t->to + begin, t->from + begin, (left < COPY_FLOATS ? left : COPY_FLOATS) * sizeof(float));
-}
-
-void oas_copy_floats(oas_pool *pool, float *to, const float *from, size_t n)
-{
-    copy_task t = {to, from, n};
-    oas_pool_run(pool, (int64_t)((n + COPY_FLOATS - 1) / COPY_FLOATS), copy_slab, &t);
 }
