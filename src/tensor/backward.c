@@ -95,26 +95,21 @@ static double bytes_moved(const node *n, const tensor *heir)
     return bytes + floats * sizeof(float);
 }
 
-static tensor *root_of(tensor *t)
-{
-    return t->origin ? t->origin : t;
-}
-
 /* The input that takes over the gradient of the result, or NULL. */
 static tensor *heir_of(const node *n)
 {
     tensor *heir = n->op->passes_on > 0 ? n->in[n->op->passes_on - 1] : NULL;
-    if (!heir || !heir->needs_grad || heir->grad || root_of(heir)->grad || n->out->origin)
+    if (!heir || !heir->needs_grad || heir->grad || oas_root(heir)->grad || n->out->origin)
         return NULL;
     for (int i = 0; i < n->op->n_in; i++)
-        if (i != n->op->passes_on - 1 && n->in[i] && root_of(n->in[i]) == root_of(heir))
+        if (i != n->op->passes_on - 1 && n->in[i] && oas_root(n->in[i]) == oas_root(heir))
             return NULL;
     return heir;
 }
 
 static void inherit(const node *n, tensor *heir)
 {
-    tensor *root = root_of(heir);
+    tensor *root = oas_root(heir);
     root->grad = n->out->grad;
     root->grad->shape = root->shape;
     n->out->grad = NULL;
@@ -268,7 +263,7 @@ static oasis_status checkpoint_backward(graph *g, const node *n)
     tensor *y = p->block(g, p->arg, &x);
     if (!y)
         return g->status;
-    (y->origin ? y->origin : y)->grad = n->out->grad;
+    oas_root(y)->grad = n->out->grad;
     walk(g);
     g->recording = false;
     g->spares = spares;

@@ -92,7 +92,7 @@ tensor *oas_view(graph *g, tensor *t, shape s)
         return NULL;
     *v = *t;
     v->shape = s;
-    v->origin = t->origin ? t->origin : t;
+    v->origin = oas_root(t);
     v->grad = NULL;
     return v;
 }

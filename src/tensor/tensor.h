@@ -53,6 +53,12 @@ struct tensor {
     bool mapped;        /* data lies in a mapped file, which has it again when the pages are dropped */
 };
 
+/* The tensor whose storage, and so whose gradient, t shows: itself where it is no view. */
+static inline tensor *oas_root(tensor *t)
+{
+    return t->origin ? t->origin : t;
+}
+
 /* The number of values, and of bytes.  Shapes in tensors are checked at creation: neither overflows. */
 int64_t oas_count(const shape *s);
 size_t oas_bytes(const tensor *t);

@@ -76,11 +76,11 @@ void oas_reducer_free(reducer **out)
 }
 
 /* The bucket of the gradient that an input of a node adds to, or NULL. */
-static bucket *bucket_of(const reducer *r, const tensor *t)
+static bucket *bucket_of(const reducer *r, tensor *t)
 {
     if (!t)
         return NULL;
-    const tensor *grad = (t->origin ? t->origin : t)->grad, *all = r->weights->gradients;
+    const tensor *grad = oas_root(t)->grad, *all = r->weights->gradients;
     bool ours = grad && grad >= all && grad < all + r->weights->n;
     return ours ? &r->buckets[r->bucket_of[grad - all]] : NULL;
 }
