@@ -121,3 +121,15 @@ void oas_newfile_close(newfile **file)
     oas_free(f->part);
     oas_free(f);
 }
+
+oasis_status oas_newfile_put(const char *path, const void *data, size_t size, oasis_message *message)
+{
+    newfile *file = NULL;
+    oasis_status s = oas_newfile_open(&file, path, message);
+    if (s == OASIS_OK)
+        s = oas_newfile_write(file, data, size, message);
+    if (s == OASIS_OK)
+        s = oas_newfile_finish(file, message);
+    oas_newfile_close(&file);
+    return s;
+}

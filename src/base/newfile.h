@@ -21,6 +21,9 @@ oasis_status oas_newfile_patch(newfile *file, size_t offset, const void *data, s
 /* Syncs and renames.  The handle must still be closed. */
 oasis_status oas_newfile_finish(newfile *file, oasis_message *message);
 
+/* All of it at once: opens, writes, finishes, closes. */
+oasis_status oas_newfile_put(const char *path, const void *data, size_t size, oasis_message *message);
+
 /* Without a successful finish the temporary file is removed.  Clears the pointer; accepts NULL. */
 void oas_newfile_close(newfile **file);
 

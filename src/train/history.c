@@ -234,13 +234,8 @@ oasis_status oas_history_page(history *h, const char *name, const shown *picture
         oas_text_add(&t, "</tr>\n");
     }
     oas_text_add(&t, n > 0 ? "</table>\n" : "\n");
-    newfile *file = NULL;
-    oasis_status s = t.failed ? oas_fail_memory(message, t.length, "the page") : oas_newfile_open(&file, h->page, message);
-    if (s == OASIS_OK)
-        s = oas_newfile_write(file, t.data, t.length, message);
-    if (s == OASIS_OK)
-        s = oas_newfile_finish(file, message);
-    oas_newfile_close(&file);
+    oasis_status s = t.failed ? oas_fail_memory(message, t.length, "the page")
+                              : oas_newfile_put(h->page, t.data, t.length, message);
     oas_text_free(&t);
     return s;
 }

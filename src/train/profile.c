@@ -391,23 +391,10 @@ oasis_status oasis_profiler_write(const oasis_profiler *p, const char *path, oas
     return s;
 }
 
-/* Writes a text that may be NULL: then memory was short. */
-static oasis_status write_text(const char *path, const char *text, size_t length, oasis_message *message)
-{
-    newfile *file = NULL;
-    oasis_status s = text ? oas_newfile_open(&file, path, message) : oas_fail_memory(message, length, "the text to write");
-    if (s == OASIS_OK)
-        s = oas_newfile_write(file, text, length, message);
-    if (s == OASIS_OK)
-        s = oas_newfile_finish(file, message);
-    oas_newfile_close(&file);
-    return s;
-}
-
 oasis_status oasis_profiler_write_routing(const oasis_profiler *p, const char *path, oasis_message *message)
 {
     char *text = oas_routing_text(&p->model->file.routing);
-    oasis_status s = write_text(path, text, text ? strlen(text) : 0, message);
+    oasis_status s = text ? oas_newfile_put(path, text, strlen(text), message) : oas_fail_memory(message, 0, "the routing");
     oas_free(text);
     return s;
 }
@@ -429,7 +416,8 @@ oasis_status oasis_profiler_plot(const oasis_profiler *p, const char *path, oasi
             oas_text_add(&t, "<text x='8' y='%d'>layer %d</text>\n", y + 25, i / p->heads);
     }
     oas_text_add(&t, "</svg>\n");
-    oasis_status s = write_text(path, t.failed ? NULL : t.data, t.length, message);
+    oasis_status s = t.failed ? oas_fail_memory(message, t.length, "the drawing")
+                              : oas_newfile_put(path, t.data, t.length, message);
     oas_text_free(&t);
     return s;
 }
