@@ -202,6 +202,14 @@ static bool check_output(run *r)
     return failed(r, OASIS_E_IO, EXIT_FAILED);
 }
 
+/* What a clip of that many frames takes, the preparing of weights included. */
+static double whole_seconds(const oasis_plan *p, int64_t frames, double *flops)
+{
+    double seconds;
+    oasis_plan_shot(p, frames, flops, &seconds);
+    return seconds + p->prepare_seconds;
+}
+
 static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
 {
     fprintf(to, "output:   %dx%d\n", p->width, p->height);
@@ -213,9 +221,7 @@ static void print_plan(const oasis_plan *p, int64_t frames, FILE *to)
     fprintf(to, "memory:   %s at the peak, of these %s weights, %s for reading and writing; limit %s\n",
             cli_bytes(p->peak_bytes).text, cli_bytes(p->weight_bytes).text, cli_bytes(p->reserved_bytes).text,
             cli_bytes(p->limit_bytes).text);
-    double flops, seconds;
-    oasis_plan_shot(p, frames, &flops, &seconds);
-    seconds += p->prepare_seconds;
+    double flops, seconds = whole_seconds(p, frames, &flops);
     fprintf(to, "time:     about %s per frame", cli_duration(p->seconds_per_frame).text);
     if (frames > 0)
         fprintf(to, ", %s for %lld frames (%sFLOP)", cli_duration(seconds).text, (long long)frames,
@@ -246,9 +252,7 @@ static bool plan_only(run *r)
         print_plan(&plan, r->frames, stdout);
         return true;
     }
-    double flops, seconds;
-    oasis_plan_shot(&plan, r->frames, &flops, &seconds);
-    seconds += plan.prepare_seconds;
+    double flops, seconds = whole_seconds(&plan, r->frames, &flops);
     json_object_set_new(r->report, "dry_run", json_true());
     json_object_set_new(r->report, "plan", cli_json_plan(&plan));
     json_object_set_new(r->report, "frames", r->frames ? json_integer(r->frames) : json_null());

@@ -199,6 +199,11 @@ struct oasis_upscaler {
     double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
 };
 
+/* ---- reports (upscale_report.c) --------------------------------------------------------------------------------------- */
+
+/* One more stage, where there is room for it. */
+void oas_add_stage(oasis_statistics *s, const char *name, double seconds, double flops);
+
 /* ---- networks (upscale_network.c) ------------------------------------------------------------------------------------- */
 
 /* The statistics' times of networks on a GPU, where those of single ops are not known; waits for it. */

@@ -53,8 +53,8 @@ void oas_network_times(const oasis_upscaler *u, oasis_statistics *statistics)
     double seconds[NETWORKS];
     for (int i = 0; i < NETWORKS; i++) {
         seconds[i] = oas_cuda_clock_seconds(u->device->cuda, &u->clocks[i]);
-        if (u->flops[i] > 0 && statistics->n_stages < OASIS_MAX_STAGES)
-            statistics->stages[statistics->n_stages++] = (oasis_stage_time){names[i], seconds[i], u->flops[i]};
+        if (u->flops[i] > 0)
+            oas_add_stage(statistics, names[i], seconds[i], u->flops[i]);
     }
     statistics->transformer_seconds = seconds[NETWORK_RESTORE];
     statistics->decoder_seconds = seconds[NETWORK_DECODE] + seconds[NETWORK_BEGIN] + seconds[NETWORK_TILE];

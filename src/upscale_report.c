@@ -40,9 +40,9 @@ void oasis_upscaler_calibrate(oasis_upscaler *u)
 void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
 {
     const upscale_sizes *s = &u->sizes;
-    int frames = (s->window_latents - 1) * OAS_LATENT_FRAMES + 1, on_way = 0;
-    if (u->device->cuda) /* nobody waits for frames that a GPU works at before it gets more to do */
-        on_way = (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES;
+    int frames = (s->window_latents - 1) * OAS_LATENT_FRAMES + 1;
+    int step = (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES;
+    int on_way = u->device->cuda ? step : 0; /* nobody waits for frames that a GPU works at before it gets more to do */
     *plan = (oasis_plan){.width = s->out_width,
                          .height = s->out_height,
                          .window_frames = frames,
@@ -59,7 +59,7 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .limit_bytes = u->memory_limit,
                          .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates),
                          .prepare_seconds = (double)u->planned.weights / u->rates.prepared_bytes,
-                         .step_frames = (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES,
+                         .step_frames = step,
                          .window_flops = oas_work_flops(&u->work.window),
                          .window_seconds = oas_work_seconds(&u->work.window, &u->rates.restore),
                          .latent_flops = oas_work_flops(&u->work.first),
@@ -73,7 +73,7 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
         plan->flops_per_frame += oas_work_flops(parts[i]);
 }
 
-static void add_stage(oasis_statistics *s, const char *name, double seconds, double flops)
+void oas_add_stage(oasis_statistics *s, const char *name, double seconds, double flops)
 {
     if (s->n_stages < OASIS_MAX_STAGES)
         s->stages[s->n_stages++] = (oasis_stage_time){name, seconds, flops};
@@ -88,14 +88,14 @@ void oasis_upscaler_statistics(const oasis_upscaler *u, oasis_statistics *statis
     statistics->networks_uncaptured = u->replays.refused;
     statistics->transformer_seconds = u->seconds_restore;
     statistics->decoder_seconds = u->seconds_decode;
-    add_stage(statistics, "resize", u->seconds_resize, 0);
+    oas_add_stage(statistics, "resize", u->seconds_resize, 0);
     if (u->device->cuda)
         oas_network_times(u, statistics);
     for (int i = 0; !u->device->cuda && i < OAS_MAX_STAGES && u->graph.stages[i].name; i++) {
         const stage_time *t = &u->graph.stages[i];
-        add_stage(statistics, t->name, t->seconds, t->flops);
+        oas_add_stage(statistics, t->name, t->seconds, t->flops);
     }
-    add_stage(statistics, "finish", u->seconds_finish, 0);
+    oas_add_stage(statistics, "finish", u->seconds_finish, 0);
     statistics->peak_bytes =
         (int64_t)(u->graph.memory.size + u->exact.memory.size + u->planned.grids + u->planned.states +
                   u->planned.frames + u->planned.transfers + oas_model_packed_bytes(u->model));
