@@ -10,6 +10,12 @@
 
 enum { OAS_ALIGN = 64 }; /* of every block: a cache line, and the widest vector */
 
+/* So many bytes, rounded up to whole steps of OAS_ALIGN. */
+static inline size_t oas_aligned(size_t bytes)
+{
+    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+}
+
 /* n * size bytes, zeroed, aligned to OAS_ALIGN; NULL when the product overflows or memory is short.  Freed by oas_free. */
 void *oas_alloc(size_t n, size_t size);
 void *oas_alloc_unset(size_t n, size_t size); /* the same, not zeroed: pages cost nothing until they are written */

@@ -83,7 +83,7 @@ static size_t lay_out(const back *b, char *base, head_scratch *s)
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         void *at = base ? base + used : NULL;
         memcpy(parts[i].pointer, &at, sizeof at);
-        used += (parts[i].bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+        used += oas_aligned(parts[i].bytes);
     }
     return used;
 }

@@ -192,11 +192,6 @@ struct attend_jobs {
     size_t queries, scores, weights, out, library, each; /* bytes, per worker */
 };
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-}
-
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -220,14 +215,14 @@ static bool attend_prepare(graph *g, const node *n, struct attend_jobs *j)
         if (!j->score[i] || !j->mix[i])
             return false;
         j->library = larger(j->library, larger(oas_dnnl_scratch_bytes(j->score[i]), oas_dnnl_scratch_bytes(j->mix[i])));
-        j->score_weights = larger(j->score_weights, aligned(oas_dnnl_weight_bytes(j->score[i])));
-        j->mix_weights = larger(j->mix_weights, aligned(oas_dnnl_weight_bytes(j->mix[i])));
+        j->score_weights = larger(j->score_weights, oas_aligned(oas_dnnl_weight_bytes(j->score[i])));
+        j->mix_weights = larger(j->mix_weights, oas_aligned(oas_dnnl_weight_bytes(j->mix[i])));
     }
-    j->keys = aligned((size_t)(keys * hd) * element);
-    j->queries = j->out = aligned((size_t)(ATTEND_ROWS * hd) * element);
-    j->scores = aligned((size_t)(ATTEND_ROWS * keys) * sizeof(float));
-    j->weights = type == OAS_F32 ? 0 : aligned((size_t)(ATTEND_ROWS * keys) * element);
-    j->library = aligned(j->library);
+    j->keys = oas_aligned((size_t)(keys * hd) * element);
+    j->queries = j->out = oas_aligned((size_t)(ATTEND_ROWS * hd) * element);
+    j->scores = oas_aligned((size_t)(ATTEND_ROWS * keys) * sizeof(float));
+    j->weights = type == OAS_F32 ? 0 : oas_aligned((size_t)(ATTEND_ROWS * keys) * element);
+    j->library = oas_aligned(j->library);
     j->each = j->queries + j->scores + j->weights + j->out + j->library;
     return true;
 }

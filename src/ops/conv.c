@@ -232,7 +232,7 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     if (ours)
         j->act = act;
     if (ours && n->out->dtype != OAS_F32)
-        j->float_bytes = ((size_t)strip_values * sizeof(float) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+        j->float_bytes = oas_aligned((size_t)strip_values * sizeof(float));
     dnnl_spec spec = {.kernel = 3,
                       .act = (int32_t)(ours ? OAS_LINEAR : act),
                       .in_type = (int32_t)x->dtype,
@@ -259,16 +259,14 @@ static bool conv_prepare(graph *g, const node *n, struct conv_jobs *j)
     if (!j->first || !j->middle || !j->last)
         return false;
     size_t scratch = most_of(oas_dnnl_scratch_bytes(j->first), oas_dnnl_scratch_bytes(j->middle));
-    scratch = (most_of(scratch, oas_dnnl_scratch_bytes(j->last)) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    scratch = oas_aligned(most_of(scratch, oas_dnnl_scratch_bytes(j->last)));
     if (kt > 1)
         j->gather_bytes = (size_t)((j->strip + 2) * spec.width * spec.in) * oas_dtype_size(x->dtype);
-    j->gather_bytes = (j->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    j->gather_bytes = oas_aligned(j->gather_bytes);
     j->scratch_each = scratch + j->gather_bytes + j->float_bytes;
     if (!w->packed || w->needs_grad)
-        j->weight_bytes = (most_of(most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)),
-                                   oas_dnnl_weight_bytes(j->middle)) +
-                           OAS_ALIGN - 1) /
-                          OAS_ALIGN * OAS_ALIGN;
+        j->weight_bytes = oas_aligned(most_of(most_of(oas_dnnl_weight_bytes(j->first), oas_dnnl_weight_bytes(j->last)),
+                                              oas_dnnl_weight_bytes(j->middle)));
     return true;
 }
 
@@ -590,8 +588,8 @@ static oasis_status weight_prepare(struct weight_task *t)
     t->kinds = alike ? 1 : 3;
     if (kt > 1)
         t->gather_bytes = (size_t)((t->strip + 2) * spec.width * spec.in) * oas_dtype_size(x->dtype);
-    t->gather_bytes = (t->gather_bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-    t->scratch_each = t->gather_bytes + t->floats * sizeof(float) + (scratch + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    t->gather_bytes = oas_aligned(t->gather_bytes);
+    t->scratch_each = t->gather_bytes + t->floats * sizeof(float) + oas_aligned(scratch);
     t->group = (x->shape.size[0] * x->shape.size[1] * t->strips + WEIGHT_GROUPS - 1) / WEIGHT_GROUPS;
     t->groups = (x->shape.size[0] * x->shape.size[1] * t->strips + t->group - 1) / t->group;
     t->scratch = oas_scratch(g, t->scratch_each * (size_t)oas_pool_workers(g->device->pool));

@@ -15,11 +15,6 @@
 
 enum { SLAB_ROWS = 8, SLAB_COLUMNS = 2 * OAS_CONV_PIXELS };
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-}
-
 bool oas_conv_is_direct(const graph *g, const node *n)
 {
     const tensor *x = n->in[0], *w = n->in[1], *y = n->out;
@@ -33,12 +28,12 @@ static size_t copy_bytes(const node *n)
 {
     const tensor *x = n->in[0];
     int64_t pixels = oas_conv_frames(x, n->in[1]) * (SLAB_ROWS + 2) * (SLAB_COLUMNS + 2);
-    return aligned((size_t)(pixels * x->shape.size[4]) * sizeof(uint16_t));
+    return oas_aligned((size_t)(pixels * x->shape.size[4]) * sizeof(uint16_t));
 }
 
 static size_t weight_bytes(const node *n)
 {
-    return aligned((size_t)oas_count(&n->in[1]->shape) * sizeof(uint16_t));
+    return oas_aligned((size_t)oas_count(&n->in[1]->shape) * sizeof(uint16_t));
 }
 
 size_t oas_conv_direct_scratch(const graph *g, const node *n)

@@ -116,11 +116,6 @@ struct dense_jobs {
     bool alike;            /* both jobs want the same packed weights */
 };
 
-static size_t rounded(size_t bytes)
-{
-    return (bytes + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
-}
-
 static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
 {
     int64_t rows = oas_rows(n->in[0]);
@@ -132,7 +127,7 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
     if (ours)
         j->act = act;
     if (ours && n->out->dtype != OAS_F32)
-        j->float_bytes = ((size_t)slab_values * sizeof(float) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+        j->float_bytes = oas_aligned((size_t)slab_values * sizeof(float));
     dnnl_spec spec = {.act = (int32_t)(ours ? OAS_LINEAR : act),
                       .in_type = (int32_t)n->in[0]->dtype,
                       .out_type = (int32_t)(ours ? OAS_F32 : n->out->dtype),
@@ -148,7 +143,7 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
     if (!j->last || !j->whole)
         return false;
     size_t a = oas_dnnl_scratch_bytes(j->whole), b = oas_dnnl_scratch_bytes(j->last);
-    j->scratch_each = j->float_bytes + ((a > b ? a : b) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    j->scratch_each = j->float_bytes + oas_aligned(a > b ? a : b);
     const tensor *w = n->in[1];
     bool blocks = w->dtype == OAS_Q8_0;
     if (blocks)
@@ -156,7 +151,7 @@ static bool dense_prepare(graph *g, const node *n, struct dense_jobs *j)
     j->alike = oas_dnnl_weights_alike(j->whole, j->last);
     if (!w->packed || w->needs_grad || blocks) {
         a = oas_dnnl_weight_bytes(j->whole), b = oas_dnnl_weight_bytes(j->last);
-        j->weight_bytes = ((a > b ? a : b) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+        j->weight_bytes = oas_aligned(a > b ? a : b);
     }
     return true;
 }
@@ -167,7 +162,7 @@ static size_t linear_scratch(graph *g, const node *n)
     if (!dense_prepare(g, n, &j))
         return 0;
     return j.scratch_each * (size_t)oas_pool_workers(g->device->pool) + (j.alike ? 1 : 2) * j.weight_bytes +
-           rounded(j.unpacked_bytes);
+           oas_aligned(j.unpacked_bytes);
 }
 
 struct dense_task {
@@ -302,7 +297,7 @@ static oasis_status make_slab_jobs(struct dense_back *t, dnnl_spec spec, int per
         jobs->job[last] = oas_dnnl_job(g->device->dnnl, &spec, g);
         if (!jobs->job[last])
             return g->status < 0 ? g->status : OASIS_E_DEVICE;
-        size_t scratch = rounded(oas_dnnl_scratch_bytes(jobs->job[last]));
+        size_t scratch = oas_aligned(oas_dnnl_scratch_bytes(jobs->job[last]));
         t->scratch_each = scratch > t->scratch_each ? scratch : t->scratch_each;
         if (last && oas_dnnl_weights_alike(jobs->job[0], jobs->job[1])) {
             jobs->weights[1] = jobs->weights[0];
@@ -337,7 +332,7 @@ static oasis_status prepare_weight_gradient(struct dense_back *t)
         const dnnl_job *job = t->to_weight[i & 1][i >> 1] = oas_dnnl_job(g->device->dnnl, &spec, g);
         if (!job)
             return g->status < 0 ? g->status : OASIS_E_DEVICE;
-        size_t scratch = rounded(oas_dnnl_scratch_bytes(job));
+        size_t scratch = oas_aligned(oas_dnnl_scratch_bytes(job));
         t->scratch_each = scratch > t->scratch_each ? scratch : t->scratch_each;
     }
     if (t->groups > 1)
@@ -412,7 +407,7 @@ static oasis_status dense_back_prepare(graph *g, struct dense_back *t)
         spec.bias = n->in[2] != NULL;
         spec.in = oas_last(x, 0), spec.out = outputs;
         OAS_TRY(make_slab_jobs(t, spec, 0, &t->again));
-        t->u_bytes = rounded((size_t)(least_of(t->bias.slab, rows) * outputs) * sizeof(float));
+        t->u_bytes = oas_aligned((size_t)(least_of(t->bias.slab, rows) * outputs) * sizeof(float));
     }
     if (n->in[0]->grad) {
         spec.bias = 0, spec.residual = 1;

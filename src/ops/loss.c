@@ -71,7 +71,7 @@ oasis_status oas_loss_run(graph *g, const node *n, int64_t slabs, size_t scratch
 size_t oas_loss_scratch(graph *g, int64_t slabs, size_t scratch_each)
 {
     size_t workers = (size_t)oas_pool_workers(oas_graph_pool(g));
-    size_t sums = ((size_t)slabs * sizeof(double) + OAS_ALIGN - 1) / OAS_ALIGN * OAS_ALIGN;
+    size_t sums = oas_aligned((size_t)slabs * sizeof(double));
     return sums + (scratch_each + 15) / 16 * 16 * sizeof(float) * workers + 1;
 }
 
