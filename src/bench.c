@@ -14,15 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void report(bench *b, oasis_bench_row row)
+void oas_bench_report(bench *b, oasis_bench_row row)
 {
     if (!b->stopped && !b->row(b->user, &row))
         b->stopped = true;
 }
 
 /* ---- timing one op ------------------------------------------------------------------------------------------------------ */
-
-typedef tensor *op_call(graph *g, void *arg);
 
 static int compare_doubles(const void *a, const void *b)
 {
@@ -32,8 +30,7 @@ static int compare_doubles(const void *a, const void *b)
 
 enum { MOST_RUNS = 101 };
 
-/* Median seconds of a call; below 0 after a failure.  What lies in the arena already stays. */
-static double seconds_of(bench *b, op_call *call, void *arg)
+double oas_bench_seconds(bench *b, bench_call *call, void *arg)
 {
     double times[MOST_RUNS], begin = oas_now();
     int n = 0;
@@ -57,8 +54,7 @@ static double seconds_of(bench *b, op_call *call, void *arg)
     return times[n / 2];
 }
 
-/* Starts afresh, with room for `bytes`. */
-static bool begin(bench *b, oas_dtype compute, size_t bytes)
+bool oas_bench_begin(bench *b, oas_dtype compute, size_t bytes)
 {
     graph *g = &b->graph;
     oas_graph_close(g);
@@ -68,6 +64,21 @@ static bool begin(bench *b, oas_dtype compute, size_t bytes)
     oas_fail_memory(b->message, bytes, "measuring");
     g->status = OASIS_E_MEMORY;
     return false;
+}
+
+size_t oas_bench_plan(bench *b, oas_dtype compute, bench_call *call, void *arg, double *flops)
+{
+    graph g = oas_device_graph(b->device, compute);
+    g.planning = true;
+    oas_arena_count(&g.memory);
+    if (!oas_arena_new(&g.headers, 4 << 20))
+        return 0;
+    call(&g, arg);
+    if (g.status < 0)
+        oas_fail(b->message, b->graph.status = g.status, "%s", g.message.text);
+    *flops = g.flops;
+    oas_arena_free(&g.headers);
+    return g.status < 0 ? 0 : g.memory.peak;
 }
 
 /* ---- stages --------------------------------------------------------------------------------------------------------------- */
@@ -84,12 +95,12 @@ static double gpu_peak(bench *b, oas_dtype type)
 {
     const int64_t n = type == OAS_F32 ? 4096 : 8192;
     parameter_set weights = {.create = true, .path = "bench"};
-    if (!begin(b, type, (size_t)(n * n) * 16 + (64 << 20)))
+    if (!oas_bench_begin(b, type, (size_t)(n * n) * 16 + (64 << 20)))
         return 1;
     sampler s = {.graph = &b->graph, .activation = type};
     struct dense_call c = {oas_sample_activation(&s, OAS_SHAPE2(n, n), 1), {NULL, NULL}};
     c.layer.weight = oas_parameter(&weights, OAS_MATRIX, OAS_SHAPE2(n, n), "w");
-    double t = weights.status < 0 ? -1 : seconds_of(b, call_dense, &c);
+    double t = weights.status < 0 ? -1 : oas_bench_seconds(b, call_dense, &c);
     oas_parameters_free(&weights);
     return t > 0 ? 2. * (double)(n * n * n) / t : 1;
 }
@@ -99,8 +110,8 @@ static void bench_peak(bench *b)
     const char *detail = b->device->cuda ? "the largest product" : "multiply-adds on registers";
     for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++) {
         if (t == OAS_F32 || oas_device_has_bf16(b->device))
-            report(b, (oasis_bench_row){"peak", "peak_gflops", detail, oas_dtype_name(t), "GFLOP/s", b->peak[t] * 1e-9,
-                                        b->peak[t] * 1e-9});
+            oas_bench_report(b, (oasis_bench_row){"peak", "peak_gflops", detail, oas_dtype_name(t), "GFLOP/s",
+                                                  b->peak[t] * 1e-9, b->peak[t] * 1e-9});
     }
 }
 
@@ -116,17 +127,17 @@ static void bench_dense_one(bench *b, oas_dtype type, int64_t m, int64_t k, int6
 {
     size_t bytes = (size_t)(m * k + m * n + k * n) * 8 + (64 << 20);
     parameter_set weights = {.create = true, .path = "bench"};
-    if (b->stopped || !begin(b, type, bytes))
+    if (b->stopped || !oas_bench_begin(b, type, bytes))
         return;
     sampler s = {.graph = &b->graph, .activation = type};
     struct dense_call c = {oas_sample_activation(&s, OAS_SHAPE2(m, k), 1), {NULL, NULL}};
     c.layer.weight = oas_parameter(&weights, OAS_MATRIX, OAS_SHAPE2(n, k), "w");
     c.layer.bias = oas_parameter(&weights, OAS_VECTOR, OAS_SHAPE1(n), "b");
-    double t = weights.status < 0 ? -1 : seconds_of(b, call_dense, &c);
+    double t = weights.status < 0 ? -1 : oas_bench_seconds(b, call_dense, &c);
     double rate = 2. * (double)m * (double)k * (double)n / t;
     if (t > 0)
-        report(b, (oasis_bench_row){"dense", name, detail, oas_dtype_name(type), "of peak", rate / b->peak[type],
-                                    rate * 1e-9});
+        oas_bench_report(b, (oasis_bench_row){"dense", name, detail, oas_dtype_name(type), "of peak",
+                                              rate / b->peak[type], rate * 1e-9});
     oas_parameters_free(&weights);
 }
 
@@ -161,17 +172,17 @@ static void bench_conv_one(bench *b, oas_dtype type, int64_t height, int64_t wid
 {
     size_t bytes = (size_t)(2 * height * width * channels) * 8 + (64 << 20);
     parameter_set weights = {.create = true, .path = "bench"};
-    if (b->stopped || !begin(b, type, bytes))
+    if (b->stopped || !oas_bench_begin(b, type, bytes))
         return;
     sampler s = {.graph = &b->graph, .activation = type};
     struct conv_call c = {oas_sample_activation(&s, OAS_SHAPE5(1, 2, height, width, channels), 1), {NULL, NULL}};
     c.layer.weight = oas_parameter(&weights, OAS_MATRIX, OAS_SHAPE4(channels, channels, 3, 3), "w");
     c.layer.bias = oas_parameter(&weights, OAS_VECTOR, OAS_SHAPE1(channels), "b");
-    double t = weights.status < 0 ? -1 : seconds_of(b, call_conv, &c);
+    double t = weights.status < 0 ? -1 : oas_bench_seconds(b, call_conv, &c);
     double rate = 2. * 2. * (double)(height * width) * 9. * (double)channels * (double)channels / t;
     if (t > 0)
-        report(b, (oasis_bench_row){"conv", "conv_fraction", detail, oas_dtype_name(type), "of peak",
-                                    rate / b->peak[type], rate * 1e-9});
+        oas_bench_report(b, (oasis_bench_row){"conv", "conv_fraction", detail, oas_dtype_name(type), "of peak",
+                                              rate / b->peak[type], rate * 1e-9});
     oas_parameters_free(&weights);
 }
 
@@ -194,24 +205,16 @@ static tensor *call_decode(graph *g, void *arg)
 
 enum { WIDTH = 1280, HEIGHT = 720 };
 
-/* Bytes that decoding one latent takes, its input included; *flops counts its work.  0 after a failure. */
-static size_t plan_decoder(bench *b, double *flops)
+/* One latent, its input included. */
+static tensor *plan_decode(graph *g, void *arg)
 {
-    graph g = oas_device_graph(b->device, best_type(b));
-    g.planning = true;
+    const oasis_model *model = arg;
     decoder_state state = {.started = true};
-    oas_arena_count(&g.memory);
-    if (!oas_arena_new(&g.headers, 4 << 20))
-        return 0;
-    tensor *z = oas_tensor(&g, OAS_F32, OAS_SHAPE5(1, 1, HEIGHT / 8, WIDTH / 8, b->model->file.config.latent_channels));
-    tensor *pixels = oas_tensor(&g, OAS_F32, OAS_SHAPE5(1, OAS_LATENT_FRAMES, HEIGHT, WIDTH, 3));
-    oas_decode(&g, b->model, &state, z, pixels);
-    if (g.status < 0)
-        oas_fail(b->message, b->graph.status = g.status, "%s", g.message.text);
-    *flops = g.flops;
+    tensor *z = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, HEIGHT / 8, WIDTH / 8, model->file.config.latent_channels));
+    tensor *y =
+        oas_decode(g, model, &state, z, oas_tensor(g, OAS_F32, OAS_SHAPE5(1, OAS_LATENT_FRAMES, HEIGHT, WIDTH, 3)));
     oas_state_free(&state);
-    oas_arena_free(&g.headers);
-    return g.status < 0 ? 0 : g.memory.peak;
+    return y;
 }
 
 /* The model's decoder on one latent of a 1280x720 picture, after the first one. */
@@ -219,8 +222,8 @@ static void bench_decoder(bench *b)
 {
     oas_dtype type = best_type(b);
     double flops = 0;
-    size_t bytes = b->stopped ? 0 : plan_decoder(b, &flops);
-    if (bytes == 0 || !begin(b, type, bytes + (1 << 20)))
+    size_t bytes = b->stopped ? 0 : oas_bench_plan(b, type, plan_decode, b->model, &flops);
+    if (bytes == 0 || !oas_bench_begin(b, type, bytes + (1 << 20)))
         return;
     sampler s = {.graph = &b->graph, .activation = OAS_F32};
     struct decode_call c = {.model = b->model};
@@ -234,10 +237,11 @@ static void bench_decoder(bench *b)
     bool ok = all && call_decode(&b->graph, &c);
     oas_graph_release(&b->graph, mark);
     c.pixels = all;
-    double t = ok ? seconds_of(b, call_decode, &c) : -1;
+    double t = ok ? oas_bench_seconds(b, call_decode, &c) : -1;
     if (t > 0)
-        report(b, (oasis_bench_row){"conv", "decoder_fraction", "the model's decoder, 4 frames of 1280 x 720",
-                                    oas_dtype_name(type), "of peak", flops / t / b->peak[type], flops / t * 1e-9});
+        oas_bench_report(b, (oasis_bench_row){"conv", "decoder_fraction", "the model's decoder, 4 frames of 1280 x 720",
+                                              oas_dtype_name(type), "of peak", flops / t / b->peak[type],
+                                              flops / t * 1e-9});
     oas_state_free(&c.state);
 }
 
@@ -264,22 +268,30 @@ static tensor *call_attention(graph *g, void *arg)
     return oas_attention(g, c->q, c->k, c->v, &c->grid, &c->route);
 }
 
-/* Seconds of one head of that kind at 5x45x80 tokens; *flops of the pairs that are seen. */
-static double attention_seconds(bench *b, oas_dtype type, char kind, double *flops)
+double oas_bench_heads(bench *b, oas_dtype type, char kind, int heads, const token_grid *grid, double *flops)
 {
     enum { HEAD_WIDTH = 128 };
-    struct attention_call c = {.grid = {1, 5, 45, 80}, .route = {.heads = 1, .kind = {kind}, .window = {3, 5, 5}}};
-    shape s = OAS_SHAPE2(oas_grid_tokens(&c.grid), HEAD_WIDTH);
-    if (b->stopped || !begin(b, type, (size_t)192 << 20))
+    struct attention_call c = {.grid = *grid, .route = {.heads = heads, .window = {3, 5, 5}}};
+    memset(c.route.kind, kind, (size_t)heads);
+    shape s = OAS_SHAPE2(oas_grid_tokens(&c.grid), heads * HEAD_WIDTH);
+    /* Queries, keys, values, results, and as much again twice over for what kernels put beside them. */
+    size_t bytes = (size_t)oas_count(&s) * sizeof(float) * 12 + (64 << 20);
+    if (b->stopped || !oas_bench_begin(b, type, bytes))
         return -1;
     sampler r = {.graph = &b->graph, .activation = type};
     c.q = oas_sample_activation(&r, s, 1);
     c.k = oas_sample_activation(&r, s, 1);
     c.v = oas_sample_activation(&r, s, 1);
-    double t = seconds_of(b, call_attention, &c);
+    double t = oas_bench_seconds(b, call_attention, &c);
     b->graph.flops = 0;
     *flops = call_attention(&b->graph, &c) ? b->graph.flops : 0;
     return t;
+}
+
+/* Of one head at 5x45x80 tokens. */
+static double attention_seconds(bench *b, oas_dtype type, char kind, double *flops)
+{
+    return oas_bench_heads(b, type, kind, 1, &(token_grid){1, 5, 45, 80}, flops);
 }
 
 static void bench_attention(bench *b)
@@ -291,16 +303,19 @@ static void bench_attention(bench *b)
             continue;
         double global = attention_seconds(b, t, OAS_HEAD_GLOBAL, &flops);
         if (global > 0)
-            report(b, (oasis_bench_row){"attention", "attention_global_fraction", "one head of 128, 18000 tokens", type,
-                                        "of peak", flops / global / peak, flops / global * 1e-9});
+            oas_bench_report(b, (oasis_bench_row){"attention", "attention_global_fraction",
+                                                  "one head of 128, 18000 tokens", type, "of peak",
+                                                  flops / global / peak, flops / global * 1e-9});
         double intra = attention_seconds(b, t, OAS_HEAD_INTRA, &flops);
         if (intra > 0)
-            report(b, (oasis_bench_row){"attention", "attention_intra_fraction", "one head of 128, 5 x 3600 tokens",
-                                        type, "of peak", flops / intra / peak, flops / intra * 1e-9});
+            oas_bench_report(b, (oasis_bench_row){"attention", "attention_intra_fraction",
+                                                  "one head of 128, 5 x 3600 tokens", type, "of peak",
+                                                  flops / intra / peak, flops / intra * 1e-9});
         double window = attention_seconds(b, t, OAS_HEAD_WINDOW, &flops);
         if (global > 0 && window > 0)
-            report(b, (oasis_bench_row){"attention", "window_speedup_over_global", "3x5x5 at 5 x 45 x 80 tokens", type,
-                                        "times", global / window, flops / window * 1e-9});
+            oas_bench_report(b,
+                             (oasis_bench_row){"attention", "window_speedup_over_global", "3x5x5 at 5 x 45 x 80 tokens",
+                                               type, "times", global / window, flops / window * 1e-9});
     }
 }
 
@@ -313,19 +328,6 @@ static tensor *call_block(graph *g, void *arg)
 {
     struct block_call *c = arg;
     return oas_dit(g, &c->net, c->c);
-}
-
-/* What a call counts. */
-static double planned_flops(const bench *b, op_call *call, const struct block_call *with)
-{
-    graph g = oas_device_graph(b->device, b->graph.compute);
-    g.planning = true;
-    struct block_call c = *with;
-    oas_arena_count(&g.memory);
-    if (oas_arena_new(&g.headers, 4 << 20))
-        call(&g, &c);
-    oas_arena_free(&g.headers);
-    return g.flops;
 }
 
 /* One block of Wan2.1-1.3B's width at 18,000 tokens, patch embedding and head included: seconds, or below 0. */
@@ -344,7 +346,8 @@ static double bench_block_one(bench *b, const char *kinds, const char *name, con
     route_layer route = {.heads = config.heads, .window = {3, 5, 5}};
     struct block_call c;
     memcpy(route.kind, kinds, (size_t)config.heads);
-    if (b->stopped || oas_dit_bind(&c.net, &config, &route, &weights) < 0 || !begin(b, type, (size_t)2 << 30)) {
+    if (b->stopped || oas_dit_bind(&c.net, &config, &route, &weights) < 0 ||
+        !oas_bench_begin(b, type, (size_t)2 << 30)) {
         oas_parameters_free(&weights);
         return -1;
     }
@@ -355,10 +358,10 @@ static double bench_block_one(bench *b, const char *kinds, const char *name, con
             values[k] = (float)((k * 2654435761u >> 7) % 1000) * 4e-5f - 0.02f;
     }
     c.c = oas_sample_floats(&s, OAS_SHAPE5(1, 5, 90, 160, 16), 1);
-    *flops = c.c ? planned_flops(b, call_block, &c) : 0;
-    double t = c.c ? seconds_of(b, call_block, &c) : -1;
+    *flops = 0;
+    double t = c.c && oas_bench_plan(b, type, call_block, &c, flops) > 0 ? oas_bench_seconds(b, call_block, &c) : -1;
     if (t > 0)
-        report(b, (oasis_bench_row){"block", name, detail, oas_dtype_name(type), "s", t, *flops / t * 1e-9});
+        oas_bench_report(b, (oasis_bench_row){"block", name, detail, oas_dtype_name(type), "s", t, *flops / t * 1e-9});
     oas_dit_free(&c.net);
     oas_parameters_free(&weights);
     return t;
@@ -375,9 +378,10 @@ static void bench_block(bench *b)
     for (int i = 0; i < 3; i++) {
         seconds[i] = bench_block_one(b, kinds[i], names[i][0], names[i][2], &flops[i]);
         if (i > 0 && seconds[0] > 0 && seconds[i] > 0)
-            report(b, (oasis_bench_row){
-                          "block", names[i][1], "share of the all-global time, over the share of its FLOPs",
-                          oas_dtype_name(best_type(b)), "times", seconds[i] / seconds[0] / (flops[i] / flops[0]), 0});
+            oas_bench_report(b, (oasis_bench_row){"block", names[i][1],
+                                                  "share of the all-global time, over the share of its FLOPs",
+                                                  oas_dtype_name(best_type(b)), "times",
+                                                  seconds[i] / seconds[0] / (flops[i] / flops[0]), 0});
     }
 }
 
@@ -403,10 +407,9 @@ static void free_noise(oasis_frame *list, int frames)
     oas_free(list);
 }
 
-/* Seconds of frames through the whole network, from when the first `skipped` are out. */
-static double upscale_clip(bench *b, oasis_upscaler *u, oasis_frame *list, int frames, int skipped)
+double oas_bench_clip(bench *b, oasis_upscaler *u, oasis_frame *list, int frames, int skipped)
 {
-    oasis_status s = b->graph.status;
+    oasis_status s = OASIS_OK;
     double start = oas_now();
     int sent = 0, got = 0;
     while (s >= 0 && got < frames && !b->stopped) {
@@ -452,7 +455,7 @@ static double bench_upscaler(bench *b, bool apart, oasis_plan *plan, oasis_stati
     oasis_upscaler_plan(u, plan);
     int frames = b->device->cuda ? GPU_CLIP : CLIP, skipped = b->device->cuda ? CLIP : 0;
     oasis_frame *list = noise(b, IN_WIDTH, IN_HEIGHT, frames);
-    double t = upscale_clip(b, u, list, frames, skipped);
+    double t = b->graph.status < 0 ? -1 : oas_bench_clip(b, u, list, frames, skipped);
     oasis_upscaler_statistics(u, done);
     free_noise(list, frames);
     oasis_upscaler_close(&u);
@@ -474,35 +477,36 @@ static void bench_model(bench *b)
         planned /= CLIP;
     }
     double rate = flops * fps;
-    report(b, (oasis_bench_row){"model", "model_720p_fps", "320 x 180 to 1280 x 720, network alone", type, "frames/s",
-                                fps, rate * 1e-9});
-    report(b, (oasis_bench_row){"model", "model_720p_fraction", "the same", type, "of peak",
-                                rate / b->peak[plan.bf16 ? OAS_BF16 : OAS_F32], rate * 1e-9});
-    report(b, (oasis_bench_row){"model", "predicted_over_measured_s", "time per frame, planned", type, "times",
-                                planned * fps, 0});
-    report(b, (oasis_bench_row){"model", "model_peak_bytes", "held by the upscaler", type, "bytes",
-                                (double)done.peak_bytes, 0});
+    oas_bench_report(b, (oasis_bench_row){"model", "model_720p_fps", "320 x 180 to 1280 x 720, network alone", type,
+                                          "frames/s", fps, rate * 1e-9});
+    oas_bench_report(b, (oasis_bench_row){"model", "model_720p_fraction", "the same", type, "of peak",
+                                          rate / b->peak[plan.bf16 ? OAS_BF16 : OAS_F32], rate * 1e-9});
+    oas_bench_report(b, (oasis_bench_row){"model", "predicted_over_measured_s", "time per frame, planned", type,
+                                          "times", planned * fps, 0});
+    oas_bench_report(b, (oasis_bench_row){"model", "model_peak_bytes", "held by the upscaler", type, "bytes",
+                                          (double)done.peak_bytes, 0});
     double apart = b->device->cuda && !b->stopped ? bench_upscaler(b, true, &plan, &done) : -1;
     if (apart > 0)
-        report(b, (oasis_bench_row){"model", "model_one_launch_speedup", "over a launch for every op", type, "times",
-                                    fps / apart, 0});
+        oas_bench_report(b, (oasis_bench_row){"model", "model_one_launch_speedup", "over a launch for every op", type,
+                                              "times", fps / apart, 0});
 }
 
 static const struct {
     const char *name;
     void (*run)(bench *b);
     bool within; /* another stage measures it too: only when asked for by name */
-} stages[] = {{"peak", bench_peak, false},           {"dense", bench_dense, false}, {"conv", bench_conv, false},
-              {"attention", bench_attention, false}, {"block", bench_block, false}, {"model", bench_model, false},
-              {"decoder", bench_decoder, true},      {"transformer", oas_bench_transformer, true},
+} stages[] = {{"peak", bench_peak, false},      {"dense", bench_dense, false},
+              {"conv", bench_conv, false},      {"attention", bench_attention, false},
+              {"block", bench_block, false},    {"model", bench_model, false},
+              {"decoder", bench_decoder, true}, {"transformer", oas_bench_transformer, true},
               {"step", oas_bench_step, true}};
 
 enum { N_STAGES = sizeof stages / sizeof *stages };
 
 const char *const *oasis_bench_stages(void)
 {
-    static const char *const names[] = {"peak", "dense", "conv", "attention", "block", "model", "decoder", "transformer",
-                                        "step", NULL};
+    static const char *const names[] = {"peak",  "dense",   "conv",        "attention", "block",
+                                        "model", "decoder", "transformer", "step",      NULL};
     _Static_assert(sizeof names / sizeof *names == N_STAGES + 1, "a name for each stage");
     return names;
 }
@@ -516,10 +520,11 @@ oasis_status oasis_bench(oasis_model *model, const char *stage, const char *wher
     for (int i = 0; i < N_STAGES; i++)
         known = known || strcmp(stage, stages[i].name) == 0;
     if (!known)
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model, decoder, "
-                        "transformer, step",
-                        stage);
+        return oas_fail(
+            message, OASIS_E_ARGUMENT,
+            "there is no stage '%s' to measure; stages are peak, dense, conv, attention, block, model, decoder, "
+            "transformer, step",
+            stage);
     OAS_TRY(oas_device_open(&b.device, where, threads, message));
     for (oas_dtype t = OAS_F32; t < OAS_DTYPES; t++)
         b.peak[t] = b.device->cuda ? gpu_peak(&b, t) : oas_peak(b.device->level, t, b.device->pool);

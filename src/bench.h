@@ -7,6 +7,7 @@
 #include <oasis/bench.h>
 
 #include "cpu/device.h"
+#include "tensor/ops.h"
 
 typedef struct bench {
     oasis_model *model;
@@ -18,6 +19,25 @@ typedef struct bench {
     bool stopped;
     oasis_message *message;
 } bench;
+
+void oas_bench_report(bench *b, oasis_bench_row row);
+
+/* Starts the graph afresh, with room for `bytes`; false after a failure. */
+bool oas_bench_begin(bench *b, oas_dtype compute, size_t bytes);
+
+typedef tensor *bench_call(graph *g, void *arg);
+
+/* Bytes that a call takes, what it makes of its own included; *flops counts its work.  0 after a failure. */
+size_t oas_bench_plan(bench *b, oas_dtype compute, bench_call *call, void *arg, double *flops);
+
+/* Median seconds of a call; below 0 after a failure.  What lies in the arena already stays. */
+double oas_bench_seconds(bench *b, bench_call *call, void *arg);
+
+/* Seconds of attention by so many heads of 128 of a kind, or below 0; *flops of the pairs that are seen. */
+double oas_bench_heads(bench *b, oas_dtype type, char kind, int heads, const token_grid *grid, double *flops);
+
+/* Seconds of frames through an upscaler, from when the first `skipped` are out; below 0 after a failure. */
+double oas_bench_clip(bench *b, oasis_upscaler *u, oasis_frame *list, int frames, int skipped);
 
 /*
  * The model's transformer on a window of 33 frames of 1280x720, with and without a wait after each op: how fast its

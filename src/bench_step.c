@@ -15,62 +15,44 @@ static const char WINDOW[] = "a window of 33 frames of 1280 x 720";
 static void report(bench *b, const char *stage, const char *name, const char *detail, oas_dtype type, const char *unit,
                    double value, double rate)
 {
-    const oasis_bench_row row = {stage, name, detail, oas_dtype_name(type), unit, value, rate * 1e-9};
-    if (!b->stopped && !b->row(b->user, &row))
-        b->stopped = true;
+    oas_bench_report(b, (oasis_bench_row){stage, name, detail, oas_dtype_name(type), unit, value, rate * 1e-9});
 }
 
 /* ---- the transformer ------------------------------------------------------------------------------------------------- */
 
-static shape window_shape(const bench *b)
+struct restore_call {
+    const oasis_model *model;
+    tensor *window;
+};
+
+static tensor *call_restore(graph *g, void *arg)
+{
+    const struct restore_call *c = arg;
+    return oas_restore(g, c->model, c->window);
+}
+
+static shape window_shape(const oasis_model *model)
 {
     enum { P = OAS_LATENT_PIXELS };
-    return OAS_SHAPE5(1, LATENTS, HEIGHT / P, WIDTH / P, b->model->file.config.in_dim);
+    return OAS_SHAPE5(1, LATENTS, HEIGHT / P, WIDTH / P, model->file.config.in_dim);
 }
 
-/* Bytes of a pass, the window included; *flops counts its work.  0 after a failure. */
-static size_t plan_transformer(bench *b, oas_dtype type, double *flops)
+static tensor *plan_restore(graph *g, void *arg)
 {
-    graph g = oas_device_graph(b->device, type);
-    g.planning = true;
-    oas_arena_count(&g.memory);
-    if (!oas_arena_new(&g.headers, 4 << 20))
-        return 0;
-    oas_restore(&g, b->model, oas_tensor(&g, OAS_F32, window_shape(b)));
-    if (g.status < 0)
-        oas_fail(b->message, b->graph.status = g.status, "%s", g.message.text);
-    *flops = g.flops;
-    oas_arena_free(&g.headers);
-    return g.status < 0 ? 0 : g.memory.peak;
-}
-
-/* Seconds of `calls` passes one after the other; below 0 after a failure. */
-static double passes_seconds(bench *b, tensor *window, int calls)
-{
-    graph *g = &b->graph;
-    double start = oas_now();
-    for (int i = 0; i < calls; i++) {
-        size_t mark = oas_graph_mark(g);
-        if (!oas_restore(g, b->model, window))
-            return -1;
-        oas_graph_release(g, mark);
-    }
-    if (g->cuda && oas_cuda_wait(g->cuda, b->message) < 0)
-        return -1;
-    return oas_now() - start;
+    return oas_restore(g, arg, oas_tensor(g, OAS_F32, window_shape(arg)));
 }
 
 /* Each op waited for: what share of the time each kind takes, and the rate of the linear layers. */
-static void report_stages(bench *b, tensor *window, oas_dtype type)
+static void report_stages(bench *b, struct restore_call *c, oas_dtype type)
 {
     graph *g = &b->graph;
     memset(g->stages, 0, sizeof g->stages);
     g->timed = true;
-    double seconds = passes_seconds(b, window, 1);
+    double start = oas_now();
+    bool ok = call_restore(g, c) != NULL;
+    double seconds = oas_now() - start;
     g->timed = false;
-    if (seconds <= 0)
-        return;
-    for (int i = 0; i < OAS_MAX_STAGES && g->stages[i].name; i++) {
+    for (int i = 0; ok && i < OAS_MAX_STAGES && g->stages[i].name; i++) {
         const stage_time *s = &g->stages[i];
         double rate = s->seconds > 0 ? s->flops / s->seconds : 0;
         report(b, "transformer", "transformer_stage_share", s->name, type, "of time", s->seconds / seconds, rate);
@@ -82,50 +64,14 @@ static void report_stages(bench *b, tensor *window, oas_dtype type)
 
 /* ---- heads ------------------------------------------------------------------------------------------------------------- */
 
-enum { HEADS = 4, HEAD_WIDTH = 128 };
-
-/* Seconds of four heads of a kind on the window's tokens, or below 0. */
-static double heads_seconds(bench *b, oas_dtype type, char kind, double *flops)
-{
-    const token_grid grid = {1, LATENTS, HEIGHT / OAS_PIXEL_STEP, WIDTH / OAS_PIXEL_STEP};
-    const route_layer route = {.heads = HEADS, .kind = {kind, kind, kind, kind}, .window = {3, 5, 5}};
-    const shape s = OAS_SHAPE2(oas_grid_tokens(&grid), HEADS * HEAD_WIDTH);
-    const double enough = 0.2;
-    graph *g = &b->graph;
-    oas_graph_close(g);
-    *g = oas_device_graph(b->device, type);
-    if (b->stopped || !oas_graph_open(g, (size_t)1 << 30))
-        return -1;
-    sampler r = {.graph = g, .activation = type};
-    tensor *q = oas_sample_activation(&r, s, 1), *k = oas_sample_activation(&r, s, 1),
-           *v = oas_sample_activation(&r, s, 1);
-    int calls = 1;
-    for (;;) {
-        double start = oas_now();
-        g->flops = 0;
-        for (int i = 0; i < calls; i++) {
-            size_t mark = oas_graph_mark(g);
-            if (!oas_attention(g, q, k, v, &grid, &route))
-                return -1;
-            oas_graph_release(g, mark);
-        }
-        if (g->cuda && oas_cuda_wait(g->cuda, b->message) < 0)
-            return -1;
-        double t = oas_now() - start;
-        *flops = g->flops / calls;
-        if (t >= enough)
-            return t / calls;
-        calls *= 4;
-    }
-}
-
 static void report_heads(bench *b, oas_dtype type)
 {
     static const char kinds[] = {OAS_HEAD_GLOBAL, OAS_HEAD_INTRA, OAS_HEAD_WINDOW};
     static const char *const details[] = {"4 global heads of 128, 9 x 45 x 80", "4 own-frame heads", "4 window heads"};
+    const token_grid grid = {1, LATENTS, HEIGHT / OAS_PIXEL_STEP, WIDTH / OAS_PIXEL_STEP};
     double seconds[3], flops;
     for (int i = 0; i < 3; i++) {
-        seconds[i] = heads_seconds(b, type, kinds[i], &flops);
+        seconds[i] = oas_bench_heads(b, type, kinds[i], 4, &grid, &flops);
         if (seconds[i] > 0)
             report(b, "transformer", "heads_s", details[i], type, "s", seconds[i], flops / seconds[i]);
     }
@@ -136,35 +82,22 @@ static void report_heads(bench *b, oas_dtype type)
 
 void oas_bench_transformer(bench *b)
 {
-    const double enough = 0.5; /* seconds of a repetition */
     oas_dtype type = oas_device_has_bf16(b->device) ? OAS_BF16 : OAS_F32;
-    double flops = 0, best = -1;
-    size_t bytes = b->stopped ? 0 : plan_transformer(b, type, &flops);
-    graph *g = &b->graph;
-    if (bytes == 0)
+    double flops = 0;
+    size_t bytes = b->stopped ? 0 : oas_bench_plan(b, type, plan_restore, b->model, &flops);
+    if (bytes == 0 || !oas_bench_begin(b, type, bytes + (1 << 20)))
         return;
-    oas_graph_close(g);
-    *g = oas_device_graph(b->device, type);
-    if (!oas_graph_open(g, bytes + (1 << 20))) {
-        g->status = oas_fail_memory(b->message, bytes, "measuring the transformer");
+    sampler s = {.graph = &b->graph, .activation = OAS_F32};
+    struct restore_call c = {b->model, oas_sample_floats(&s, window_shape(b->model), 1)};
+    size_t mark = oas_graph_mark(&b->graph);
+    bool ok = c.window && call_restore(&b->graph, &c); /* weights go to where they are used */
+    oas_graph_release(&b->graph, mark);
+    double t = ok ? oas_bench_seconds(b, call_restore, &c) : -1;
+    if (t <= 0)
         return;
-    }
-    sampler s = {.graph = g, .activation = OAS_F32};
-    tensor *window = oas_sample_floats(&s, window_shape(b), 1);
-    double once = window ? passes_seconds(b, window, 1) : -1; /* weights go to where they are used */
-    if (once > 0 && (once = passes_seconds(b, window, 1)) <= 0)
-        return;
-    int calls = once < enough ? (int)(enough / once) + 1 : 1;
-    for (int i = 0; i < 3 && once > 0 && !b->stopped; i++) {
-        double t = passes_seconds(b, window, calls) / calls;
-        best = t > 0 && (best < 0 || t < best) ? t : best;
-    }
-    if (best <= 0)
-        return;
-    report(b, "transformer", "transformer_s", WINDOW, type, "s", best, flops / best);
-    report(b, "transformer", "transformer_fraction", "the same", type, "of peak", flops / best / b->peak[type],
-           flops / best);
-    report_stages(b, window, type);
+    report(b, "transformer", "transformer_s", WINDOW, type, "s", t, flops / t);
+    report(b, "transformer", "transformer_fraction", "the same", type, "of peak", flops / t / b->peak[type], flops / t);
+    report_stages(b, &c, type);
     report_heads(b, type);
 }
 
@@ -195,28 +128,6 @@ static oasis_status draw_shots(oasis_frame *frame)
             draw(&frame[i], i / FRAMES, i % FRAMES);
     }
     return s;
-}
-
-/* All frames, in and out.  *seconds: from when the last frame of the first shot is out until the last is. */
-static oasis_status run_shots(bench *b, oasis_upscaler *u, oasis_frame *frame, double *seconds)
-{
-    oasis_status s = OASIS_OK;
-    double start = 0;
-    int sent = 0, got = 0;
-    while (s >= 0 && got < SHOTS * FRAMES && !b->stopped) {
-        oasis_frame out;
-        s = oasis_upscaler_receive(u, &out);
-        if (s == OASIS_OK) {
-            got++;
-            oasis_frame_free(&out);
-            start = got == FRAMES ? oas_now() : start;
-        } else if (s == OASIS_AGAIN) {
-            s = oasis_upscaler_send(u, sent < SHOTS * FRAMES ? &frame[sent] : NULL);
-            sent++;
-        }
-    }
-    *seconds = oas_now() - start;
-    return s < 0 ? oas_fail(b->message, s, "%s", oasis_upscaler_message(u)) : OASIS_OK;
 }
 
 static void report_step(bench *b, const oasis_plan *plan, const oasis_statistics *done, double seconds)
@@ -252,7 +163,6 @@ void oas_bench_step(bench *b)
     oasis_statistics done;
     oasis_frame frame[SHOTS * FRAMES] = {{0}};
     device_name name = oas_device_name(b->device);
-    double seconds = 0;
     if (b->stopped)
         return;
     oas_graph_close(&b->graph); /* its memory is not the upscaler's */
@@ -265,9 +175,8 @@ void oas_bench_step(bench *b)
     oasis_status s = oasis_upscaler_open(&u, b->model, &o, WIDTH / SCALE, HEIGHT / SCALE, b->message);
     if (s == OASIS_OK && draw_shots(frame) < 0)
         s = oas_fail_memory(b->message, sizeof(float) * WIDTH * HEIGHT, "measured frames");
-    if (s == OASIS_OK)
-        s = run_shots(b, u, frame, &seconds);
-    if (s == OASIS_OK && !b->stopped) {
+    double seconds = s == OASIS_OK ? oas_bench_clip(b, u, frame, SHOTS * FRAMES, FRAMES) : -1;
+    if (seconds > 0 && !b->stopped) {
         oasis_upscaler_plan(u, &plan);
         oasis_upscaler_statistics(u, &done);
         report_step(b, &plan, &done, seconds);
