@@ -4,7 +4,8 @@
 #   ablations.sh [-b BUILD] [-d STEPS] [-w STEPS] [-s STEPS] [-B BATCH] [-f FRAMES] [-z SIZE] [-t DATA-THREADS] [-r ROWS]
 #                ENCODER DATA HOLDOUT OUT
 #
-# ENCODER is the checkpoint of an autoencoder, DATA a folder to train on. From there go, with all heads global,
+# ENCODER is the checkpoint of an autoencoder (configs/autoencoder.json), DATA a folder to train on. From there go, with
+# all heads global,
 #   diffusion  -d STEPS (300) of flow matching
 #   dense      -w STEPS (100) of one-step from those weights, degradations constant over time
 # `oasis profile` measures the heads of `dense` on HOLDOUT/profile/*, and the ROWS (all) take -s STEPS (250) each, of BATCH
@@ -32,6 +33,9 @@ shift $((OPTIND - 1))
 [ $# -eq 4 ] || { sed -n 's/^#   ablations/usage: ablations/p' "$0" >&2; exit 2; }
 encoder=$1 data=$2 holdout=$3 out=$4
 mkdir -p "$out"
+# That of the default model, which ENCODER must have, too.
+architecture=$(grep -E '^ *"(dim|layers|heads|ffn-dim|latent-channels|in-dim|decoder-[a-z0-9]+)": [0-9]+,$' \
+    "$(dirname "$0")/../configs/autoencoder.json")
 
 # train NAME STEPS, then keys: what all have in common, and what this one has.
 train() {
@@ -49,10 +53,7 @@ train() {
     "batch": $batch,
     "frames": $frames,
     "size": "$size",
-    "decoder-latent": 128,
-    "decoder-8": 96,
-    "decoder-4": 64,
-    "decoder-2": 0,
+$architecture
     "rate": 4e-4,
     "final-rate": 2e-5,
     "projection-rate": 3,
