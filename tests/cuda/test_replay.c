@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "identity/overflow.h"
+
 enum { N = 96, RUNS = 5 };
 static const char MODEL[] = OASIS_SOURCE_DIR "/models/oasis-nano.safetensors";
 
@@ -318,15 +320,6 @@ static void test_upscaler(void **state)
     oasis_model_close(&model);
 }
 
-static parameter *find_parameter(oasis_model *model, const char *name)
-{
-    for (int i = 0; i < model->parameters.count; i++)
-        if (strcmp(model->parameters.items[i]->name, name) == 0)
-            return model->parameters.items[i];
-    fail_msg("no weight %s", name);
-    return NULL;
-}
-
 /*
  * A hidden value that is finite in fp32 and infinite in bf16, times a weight of 0: each window is NaN in bf16, and computed
  * again; the sum over windows must have forgotten the first.  With a NaN in a bias nothing helps.
@@ -339,16 +332,7 @@ static void test_not_finite(void **state)
     if (!f->gpu)
         skip();
     oasis_model *model = model_of();
-    parameter *out = find_parameter(model, "blocks.1.ffn.2.weight");
-    int64_t values = oas_count(&out->tensor.shape), hidden = out->tensor.shape.size[1];
-    float *copy = oas_alloc((size_t)values, sizeof *copy);
-    assert_non_null(copy);
-    oas_convert(copy, OAS_F32, out->tensor.data, out->tensor.dtype, values);
-    for (int64_t i = 0; i < values; i += hidden)
-        copy[i] = 0;
-    out->tensor.data = out->owned = copy;
-    out->tensor.dtype = OAS_F32;
-    ((float *)find_parameter(model, "blocks.1.ffn.0.bias")->tensor.data)[0] = 3.4e38f;
+    make_overflow(model);
     size_t n, m;
     oasis_upscaler *u = opened(model, OASIS_DTYPE_FP32);
     float *exact = upscaled(u, FEW, &n);
@@ -366,7 +350,7 @@ static void test_not_finite(void **state)
         assert_true(fabsf(exact[i] - again[i]) < TOLERANCE);
     oasis_model_close(&model);
     model = model_of();
-    ((float *)find_parameter(model, "head.head.bias")->tensor.data)[3] = NAN;
+    make_nan(model);
     u = opened(model, OASIS_DTYPE_AUTO);
     assert_null(upscaled(u, FEW, &n));
     assert_non_null(strstr(oasis_upscaler_message(u), "not finite"));

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "identity/overflow.h"
+
 static const char MODEL[] = OASIS_SOURCE_DIR "/models/oasis-nano.safetensors";
 
 /* Two ways of computing the same in fp32, values in [0,1]: sums in another order. */
@@ -393,15 +395,6 @@ static void test_strength(void **state)
     free(r.rgb), free(fixed.rgb);
 }
 
-static parameter *find(oasis_model *model, const char *name)
-{
-    for (int i = 0; i < model->parameters.count; i++)
-        if (strcmp(model->parameters.items[i]->name, name) == 0)
-            return model->parameters.items[i];
-    fail_msg("no weight %s", name);
-    return NULL;
-}
-
 /*
  * A hidden value that is finite in fp32 and infinite in bf16, times a weight of 0: the window is NaN in bf16, and right
  * when it is computed again.  With a NaN in a bias nothing helps, and that is said.
@@ -411,15 +404,7 @@ static void test_not_finite(void **state)
     (void)state;
     oasis_model *model = NULL;
     assert_int_equal(oasis_model_open(&model, MODEL, NULL), OASIS_OK);
-    parameter *bias = find(model, "blocks.1.ffn.0.bias"), *out = find(model, "blocks.1.ffn.2.weight");
-    int64_t n = oas_count(&out->tensor.shape), hidden = out->tensor.shape.size[1];
-    float *copy = oas_alloc((size_t)n, sizeof *copy);
-    oas_convert(copy, OAS_F32, out->tensor.data, out->tensor.dtype, n);
-    for (int64_t i = 0; i < n; i += hidden)
-        copy[i] = 0;
-    out->tensor.data = out->owned = copy;
-    out->tensor.dtype = OAS_F32;
-    ((float *)bias->tensor.data)[0] = 3.4e38f;
+    make_overflow(model);
     oasis_options o = fp32(2);
     const struct clip clip = {32, 24, 2, 0};
     struct result exact = run(model, &o, clip, 0);
@@ -432,7 +417,7 @@ static void test_not_finite(void **state)
         assert_int_equal(again.statistics.windows_recomputed, again.statistics.windows);
         assert_true(greatest_difference(&exact, &again) < 0.02); /* the decoder still computes in bf16 */
     }
-    ((float *)find(model, "head.head.bias")->tensor.data)[3] = NAN;
+    make_nan(model);
     struct result failed = run(model, &o, clip, 0);
     assert_int_equal(failed.status, OASIS_E_MODEL);
     assert_non_null(strstr(failed.message.text, "not finite"));
