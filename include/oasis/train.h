@@ -157,7 +157,7 @@ typedef struct oasis_clip_request {
  * the same time.
  *
  * With request->prepare, which comes only while options->reuse > 1, `truth` and `low` are NULL: the clip will be asked for
- * soon, and is the first of its base.  A source may get the base ready now, so that clips need not wait for it, or return
+ * soon, and is the first of its base that this rank makes.  A source may get the base ready now, so that clips need not wait for it, or return
  * OASIS_OK at once.
  */
 typedef oasis_status oasis_clip_fn(void *user, const oasis_clip_request *request, oasis_frame *truth, oasis_frame *low,

@@ -162,9 +162,25 @@ static uint64_t index_of(const feed *f, uint64_t k)
     return oas_clip_index(f->options, f->first, k);
 }
 
+/* Does the feed make clip `index` of the run? */
+static bool is_own(const feed *f, uint64_t index)
+{
+    uint64_t batch = (uint64_t)f->options->batch, all = batch * (uint64_t)oas_ranks(f->options);
+    return index >= f->first && (index - f->first) % all / batch == (uint64_t)oas_rank(f->options);
+}
+
+/* Is clip k the first one of the feed that is cut from its base?  The clips of a base b: see oasis_clip_base. */
 static bool begins_base(const feed *f, uint64_t k)
 {
-    return f->options->reuse > 1 && index_of(f, k) % (uint64_t)f->options->reuse == 0;
+    const oasis_train_options *o = f->options;
+    uint64_t index = index_of(f, k), reuse = (uint64_t)o->reuse, b = oasis_clip_base(o, index);
+    for (uint64_t r = 0; r < reuse; r++) {
+        const uint64_t other[] = {b * reuse + r, (b + r * (uint64_t)o->mix) * reuse + r};
+        for (int i = 0; i < 2; i++)
+            if (other[i] < index && is_own(f, other[i]) && oasis_clip_base(o, other[i]) == b)
+                return false;
+    }
+    return reuse > 1;
 }
 
 /* Gets the next base ready; false: enough are.  Under the lock, which it leaves meanwhile. */
@@ -173,7 +189,7 @@ static bool prepare(feed *f)
     if (f->options->reuse < 2 || f->prepared >= f->options->data_threads)
         return false;
     uint64_t k = f->ahead < f->next ? f->next : f->ahead, end = k + (uint64_t)f->options->reuse;
-    while (k < end && !begins_base(f, k)) /* among several ranks, all bases may begin with another's clips */
+    while (k < end && !begins_base(f, k))
         k++;
     if (k == end)
         return false;
@@ -192,7 +208,7 @@ static bool prepare(feed *f)
 static void make(feed *f, uint64_t k)
 {
     slot *to = &f->ring[k % (uint64_t)f->size];
-    f->prepared -= k < f->ahead && begins_base(f, k);
+    f->prepared -= k < f->ahead && begins_base(f, k); /* it was got ready ahead */
     pthread_mutex_unlock(&f->lock);
     oasis_message why = {""};
     oasis_clip_request r = request(f->options, index_of(f, k));

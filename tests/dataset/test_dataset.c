@@ -156,11 +156,12 @@ static oasis_status wait_for_others(void *user, const oasis_clip_request *r, oas
     return OASIS_OK;
 }
 
-/* With a ring shorter than the clips of a base, all threads still make bases. */
-static void all_threads_make_bases(void **state)
+/* With a ring shorter than the clips of a base, all threads still make bases: in one process, in each of several, and
+ * where training goes on in the middle. */
+static void check_bases(const oasis_ranks *ranks, uint64_t first)
 {
-    (void)state;
     oasis_train_options o = options();
+    o.ranks = ranks;
     o.reuse = 32;
     o.frames = 1;
     o.batch = 1;
@@ -169,13 +170,70 @@ static void all_threads_make_bases(void **state)
     assert_true(oas_feed_clips(&o) < o.reuse);
     together t = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     feed *f = NULL;
-    assert_int_equal(oas_feed_new(&f, &o, wait_for_others, &t, 0, NULL), OASIS_OK);
+    assert_int_equal(oas_feed_new(&f, &o, wait_for_others, &t, first, NULL), OASIS_OK);
     for (int i = 0; i < 2 * o.reuse; i++) {
         clip c;
         assert_int_equal(oas_feed_next(f, &c, NULL), OASIS_OK);
     }
     oas_feed_free(&f);
     assert_int_equal(t.most, THREADS);
+}
+
+static void all_threads_make_bases(void **state)
+{
+    (void)state;
+    const oasis_ranks second = {.rank = 1, .count = 2};
+    check_bases(NULL, 0);
+    check_bases(&second, 0);
+    check_bases(NULL, 1000);
+}
+
+/* The bases that a feed asks for ahead, and whether its clips come from these alone. */
+typedef struct asked {
+    const oasis_train_options *options;
+    bool ahead[4096];
+    int twice, missed;
+} asked;
+
+static oasis_status note_base(void *user, const oasis_clip_request *r, oasis_frame *truth, oasis_frame *low,
+                              oasis_message *message)
+{
+    asked *a = user;
+    (void)message;
+    uint64_t b = oasis_clip_base(a->options, r->index);
+    if (r->prepare) {
+        a->twice += a->ahead[b];
+        a->ahead[b] = true;
+        return OASIS_OK;
+    }
+    a->missed += !a->ahead[b];
+    return oasis_frame_new(truth, r->width, r->height, false) < 0 ? OASIS_E_MEMORY
+                                                                  : oasis_frame_new(low, r->width, r->height, false);
+}
+
+/* Each base is got ready once, before the first clip that is cut from it; by one thread, so that the order is the feed's. */
+static void each_base_is_prepared_once(void **state)
+{
+    (void)state;
+    for (int rank = 0; rank < 3; rank++) {
+        for (uint64_t first = 0; first < 2000; first += 777) {
+            const oasis_ranks ranks = {.rank = rank, .count = 3};
+            oasis_train_options o = options();
+            o.ranks = &ranks;
+            o.reuse = 8, o.mix = 5, o.batch = 3;
+            o.frames = 1;
+            asked a = {.options = &o};
+            feed *f = NULL;
+            assert_int_equal(oas_feed_new(&f, &o, note_base, &a, first, NULL), OASIS_OK);
+            for (int i = 0; i < 300; i++) {
+                clip c;
+                assert_int_equal(oas_feed_next(f, &c, NULL), OASIS_OK);
+            }
+            oas_feed_free(&f);
+            assert_int_equal(a.twice, 0);
+            assert_int_equal(a.missed, 0);
+        }
+    }
 }
 
 /* Opens, asks for a clip, and looks for a word in the message of the failure. */
@@ -218,6 +276,7 @@ int main(void)
         cmocka_unit_test(order_changes_nothing),
         cmocka_unit_test(bases_are_spread),
         cmocka_unit_test(all_threads_make_bases),
+        cmocka_unit_test(each_base_is_prepared_once),
         cmocka_unit_test(bad_material_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
