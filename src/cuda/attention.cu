@@ -1,8 +1,10 @@
 /*
- * Attention: cuts a layer into the parts whose heads see alike, a launch for each, and picks the kernels.  Also what the
- * way back needs before and after its kernels: delta_i = dout_i . out_i, dout in bf16, the sums for dbias.
+ * Attention: cuts a layer into the parts whose heads see alike, a launch for each, and picks the kernels: cuDNN's where it
+ * has a fused one (global and own-frame heads of bf16), or ours.  Also what the way back needs before and after its
+ * kernels: delta_i = dout_i . out_i, dout in bf16, the sums for dbias.
  */
 #include "cuda/attention_part.cuh"
+#include "cuda/fused.h"
 
 #include <math.h>
 #include <string.h>
@@ -79,14 +81,64 @@ int oas_attention_parts(attention_args part[PARTS], const cuda_attention_task *t
     return parts;
 }
 
+/* The number of heads from slot `first` on that lie at equal steps. */
+static int run_of_heads(const attention_args *a, int first)
+{
+    int n = 1;
+    while (first + n < a->heads && a->head[first + n] - a->head[first + n - 1] == a->head[first + 1] - a->head[first])
+        n++;
+    return n;
+}
+
+/* Run by run of heads, by the library; OASIS_E_UNSUPPORTED: it has no way, and not all is done. */
+static oasis_status forward_fused(oas_cuda *c, const attention_args *a)
+{
+    oasis_status s = OASIS_OK;
+    for (int slot = 0, n; slot < a->heads && s == OASIS_OK; slot += n) {
+        n = run_of_heads(a, slot);
+        int64_t head = a->head[slot], at = head * a->head_dim, next = n > 1 ? a->head[slot + 1] : head + 1;
+        const cuda_fused f = {.q = (const uint16_t *)a->own[0] + at,
+                              .k = (const uint16_t *)a->other[0] + at,
+                              .v = (const uint16_t *)a->other[1] + at,
+                              .out = (uint16_t *)a->result[0] + at,
+                              .lse = a->lse ? a->lse + head * a->queries : NULL,
+                              .segments = a->segments,
+                              .heads = n,
+                              .rows = a->own_rows,
+                              .keys = a->other_rows,
+                              .head_dim = a->head_dim,
+                              .stride = a->stride,
+                              .head_step = (next - head) * a->head_dim,
+                              .lse_step = (next - head) * a->queries,
+                              .scale = a->scale};
+        s = oas_cuda_fused(c, &f);
+    }
+    return s;
+}
+
+/* Enough work for every processor: less is faster by our own kernels, which need no plan. */
+static bool suits_fused(const oas_cuda *c, const attention_args *a)
+{
+    int64_t blocks = (int64_t)part_tiles(a, 128) * a->heads * a->segments;
+    return !part_has_window(a) && !a->bias && has_tiles(a, TILE_CHANNELS_WINDOW) && a->head_dim > 32 &&
+           blocks >= c->processors;
+}
+
+static oasis_status forward_part(oas_cuda *c, const attention_args *a)
+{
+    oasis_status s = suits_fused(c, a) ? forward_fused(c, a) : OASIS_E_UNSUPPORTED;
+    if (s != OASIS_E_UNSUPPORTED)
+        return s;
+    return forward_has_tiles(a) ? oas_attention_forward_tiles(c, a) : oas_attention_forward_plain(c, a);
+}
+
 static oasis_status forward(oas_cuda *c, const cuda_attention_task *task)
 {
     attention_args part[PARTS];
     int parts = oas_attention_parts(part, task);
     oasis_status s = OASIS_OK;
     for (int i = 0; i < parts && s == OASIS_OK; i++)
-        s = forward_has_tiles(&part[i]) ? oas_attention_forward_tiles(c, &part[i])
-                                        : oas_attention_forward_plain(c, &part[i]);
+        s = forward_part(c, &part[i]);
     return s;
 }
 

@@ -51,10 +51,10 @@ struct oas_cuda {
     void *stream;    /* a cudaStream_t */
     void *up, *down; /* those of blocks that are copied beside the computation */
     cuda_tables tables;
-    int index;                 /* of the GPU */
-    int processors;            /* streaming multiprocessors */
-    void *dense, *conv;        /* what the libraries keep: handles, plans */
-    cuda_recording *recording; /* NULL while work is done as it comes */
+    int index;                  /* of the GPU */
+    int processors;             /* streaming multiprocessors */
+    void *dense, *conv, *fused; /* what the libraries keep: handles, plans */
+    cuda_recording *recording;  /* NULL while work is done as it comes */
 };
 
 /*

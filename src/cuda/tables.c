@@ -4,6 +4,7 @@
 #include "cuda/attention.h"
 #include "cuda/conv.h"
 #include "cuda/dense.h"
+#include "cuda/fused.h"
 #include "cuda/layout.h"
 #include "cuda/losses.h"
 #include "cuda/passes.h"
@@ -24,4 +25,5 @@ void oas_cuda_close_libraries(oas_cuda *c)
 {
     oas_cuda_dense_free(c);
     oas_cuda_conv_free(c);
+    oas_cuda_fused_free(c);
 }

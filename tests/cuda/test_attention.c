@@ -55,6 +55,13 @@ static const attention_case CASES[] = {
     {0, 2, 384, 2, 9, 11, 1, NULL, {0}},
 };
 
+/* Enough work for all processors of a GPU, so that a real one's library takes part; too much for an emulated one. */
+static const attention_case LARGE[] = {
+    {1, 5, 64, 4, 9, 12, 12, "iwigi", {3, 5, 5}},
+    {1, 3, 128, 4, 9, 12, 12, "iig", {3, 5, 5}},
+    {1, 2, 64, 2, 4300, 150, 0, NULL, {0}},
+};
+
 /* Host copies: q, k, v, dout, bias as floats (rounded when bf16), and what comes out. */
 typedef struct problem {
     const attention_case *of;
@@ -230,6 +237,15 @@ static void older_gpu(bool older)
         unsetenv("OASIS_EMULATED_SM80");
 }
 
+/* The library's kernels, on the emulated GPU; a real one has them where it has the library. */
+static void fused(bool on)
+{
+    if (on)
+        setenv("OASIS_EMULATED_FUSED", "1", 1);
+    else
+        unsetenv("OASIS_EMULATED_FUSED");
+}
+
 static void same_bits(oas_cuda *c, const void *a, const void *b, int64_t bytes)
 {
     void *first = array(bytes, 1), *second = array(bytes, 1);
@@ -322,6 +338,13 @@ static void check_case(oas_cuda *c, const attention_case *o, int number)
     assert_int_equal(c->tables.attention->forward(c, &again), OASIS_OK);
     older_gpu(false);
     compare(c, "out by older kernels", again.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);
+    fused(true);
+    assert_int_equal(c->tables.attention->forward(c, &again), OASIS_OK);
+    compare(c, "out by the library", again.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);
+    again.lse = t.lse;
+    assert_int_equal(c->tables.attention->forward(c, &again), OASIS_OK); /* whose lse the way back then has */
+    fused(false);
+    compare(c, "out by the library, with lse", again.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);
     double error = compare(c, "out", t.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);
     print_message("    case %2d: %s head %3d, forward %.1e", number, o->dtype ? "bf16" : "f32 ", o->head_dim, error);
     check_backward(c, &p, &t, 15);
@@ -339,6 +362,14 @@ static void kernels_are_the_definition(void **state)
 {
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
         check_case(*state, &CASES[i], (int)i);
+}
+
+static void library_is_the_definition(void **state)
+{
+    if (oas_cuda_usual() < 0)
+        skip();
+    for (size_t i = 0; i < sizeof LARGE / sizeof *LARGE; i++)
+        check_case(*state, &LARGE[i], (int)i);
 }
 
 static int setup(void **state)
@@ -362,6 +393,7 @@ int main(void)
 {
     if (oas_cuda_count() == 0)
         return 0; /* built without CUDA, or no GPU here */
-    const struct CMUnitTest tests[] = {cmocka_unit_test(kernels_are_the_definition)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kernels_are_the_definition),
+                                       cmocka_unit_test(library_is_the_definition)};
     return cmocka_run_group_tests_name("cuda/attention", tests, setup, teardown);
 }
