@@ -15,9 +15,8 @@ if(OASIS_CUDA STREQUAL "EMULATED")
   set(OASIS_CUDA_LIBRARIES stdc++)
 elseif(OASIS_CUDA)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    # Code for these, and PTX that newer ones translate.  90a adds attention by products of warpgroups, which nobody has
-    # run on a GPU yet: by request alone.
-    set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    # Code for these, and PTX that newer ones translate.  90a has attention by products of warpgroups.
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a)
   endif()
   if("90a" IN_LIST CMAKE_CUDA_ARCHITECTURES)
     set_source_files_properties(src/cuda/attention_sm90.cu src/cuda/attention_backward_sm90.cu
