@@ -461,8 +461,8 @@ static oasis_status linear_cuda(graph *g, const node *n)
     p.b = oas_cuda_weight_as(g, n->in[1], x->dtype, &status);
     if (!direct)
         own = oas_scratch(g, (size_t)(p.rows * p.columns) * sizeof(float));
-    else if (bias && n->out->dtype != OAS_F32)
-        own = oas_scratch(g, (size_t)p.columns * oas_dtype_size(n->out->dtype));
+    else if (bias && status == OASIS_OK)
+        p.bias = oas_cuda_weight_as(g, bias, n->out->dtype, &status);
     if (g->planning || g->status < 0 || status < 0)
         return g->status < 0 ? g->status : status;
     p.b_turned = true;
@@ -477,12 +477,7 @@ static oasis_status linear_cuda(graph *g, const node *n)
     p.y = n->out->data;
     p.y_type = (int32_t)n->out->dtype;
     p.act = act;
-    p.bias = bias ? bias->data : NULL;
     p.add = residual != NULL;
-    if (own) {
-        OAS_TRY(c->tables.passes->cast(c, (cuda_array){own, p.y_type}, oas_array(bias), p.columns));
-        p.bias = own;
-    }
     if (residual && residual->data != n->out->data)
         OAS_TRY(oas_cuda_copy(c, n->out->data, residual->data, oas_bytes(residual)));
     return c->tables.dense->product(c, &p);
