@@ -432,6 +432,15 @@ double oas_bench_clip(bench *b, oasis_upscaler *u, oasis_frame *list, int frames
     return oas_now() - start;
 }
 
+void oas_bench_parts(bench *b, const char *stage, const char *type, const oasis_statistics *done)
+{
+    for (int i = 0; i < done->n_stages; i++) {
+        const oasis_stage_time *t = &done->stages[i];
+        double rate = t->seconds > 0 ? t->flops / t->seconds : 0;
+        oas_bench_report(b, (oasis_bench_row){stage, "part_s", t->name, type, "s", t->seconds, rate * 1e-9});
+    }
+}
+
 enum { CLIP = 65, GPU_CLIP = 321 }; /* on a GPU the first CLIP frames are not counted: they make what is kept */
 
 /* Frames a second of an upscaler of its own, or below 0; `apart`: with a launch for every op. */
@@ -485,6 +494,8 @@ static void bench_model(bench *b)
                                           "times", planned * fps, 0});
     oas_bench_report(b, (oasis_bench_row){"model", "model_peak_bytes", "held by the upscaler", type, "bytes",
                                           (double)done.peak_bytes, 0});
+    if (b->device->cuda)
+        oas_bench_parts(b, "model", type, &done);
     double apart = b->device->cuda && !b->stopped ? bench_upscaler(b, true, &plan, &done) : -1;
     if (apart > 0)
         oas_bench_report(b, (oasis_bench_row){"model", "model_one_launch_speedup", "over a launch for every op", type,

@@ -39,6 +39,9 @@ double oas_bench_heads(bench *b, oas_dtype type, char kind, int heads, const tok
 /* Seconds of frames through an upscaler, from when the first `skipped` are out; below 0 after a failure. */
 double oas_bench_clip(bench *b, oasis_upscaler *u, oasis_frame *list, int frames, int skipped);
 
+/* Where an upscaler's time went since it was opened, the first frames and what they prepare included: "part_s". */
+void oas_bench_parts(bench *b, const char *stage, const char *type, const oasis_statistics *done);
+
 /*
  * The model's transformer on a window of 33 frames of 1280x720, with and without a wait after each op: how fast its
  * linear layers are where the others are, too, and where time goes; and heads of each kind on its tokens.
