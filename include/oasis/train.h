@@ -116,7 +116,7 @@ typedef struct oasis_train_options {
     int reuse, mix;
     double scale; /* 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %) */
     double video_share, video_shrink, patterns, text, parallax, cutouts;
-    int data_threads;
+    int data_threads; /* 0: see oasis_train_data_threads */
     double cache; /* MiB */
     /* Files. */
     double checkpoint_minutes;
@@ -127,6 +127,12 @@ typedef struct oasis_train_options {
 } oasis_train_options;
 
 OASIS_API void oasis_train_options_init(oasis_train_options *options);
+
+/*
+ * How many threads make clips: options->data_threads; where that is 0, one on a CPU, which computes meanwhile, and beside a
+ * GPU this process's share of the processors but one.
+ */
+OASIS_API int oasis_train_data_threads(const oasis_train_options *options);
 
 /* The rows for oasis_train_options: names, ranges, defaults and help of every key of a configuration. */
 OASIS_API const oasis_option *oasis_train_option_rows(void);
@@ -153,7 +159,7 @@ typedef struct oasis_clip_request {
 
 /*
  * Makes a clip: `truth` and `low` have room for request->frames frames each and receive new ones, which the caller frees;
- * low ones are degraded, of any one size.  Called from threads of the trainer's own, as many as options->data_threads at
+ * low ones are degraded, of any one size.  Called from threads of the trainer's own, oasis_train_data_threads() of them at
  * the same time.
  *
  * With request->prepare, which comes only while options->reuse > 1, `truth` and `low` are NULL: the clip will be asked for

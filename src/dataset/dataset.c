@@ -66,7 +66,7 @@ oasis_status oasis_dataset_open(oasis_dataset **out, const oasis_train_options *
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->changed, NULL);
     /* All that are still to be used, those got ready ahead, one for every thread, and one for clips to look at. */
-    d->count = (options->reuse - 1) * options->mix + 3 * options->data_threads + 2;
+    d->count = (options->reuse - 1) * options->mix + 3 * oasis_train_data_threads(options) + 2;
     d->bases = oas_alloc((size_t)d->count, sizeof *d->bases);
     oasis_status s =
         d->bases ? OASIS_OK : oas_fail_memory(message, (size_t)d->count * sizeof *d->bases, "the training data");

@@ -32,7 +32,7 @@ struct feed {
     uint64_t bad;         /* the first one that could not be made, UINT64_MAX: none */
     slot *ring;           /* its k-th clip lies in ring[k % size] */
     float *storage;
-    int size, threads; /* threads that run */
+    int size, wanted, threads; /* threads that there shall be, and that run */
     bool stop;
     oasis_status status; /* of `bad` */
     oasis_message message;
@@ -144,7 +144,7 @@ uint64_t oasis_clip_base(const oasis_train_options *o, uint64_t index)
 
 int oas_feed_clips(const oasis_train_options *o)
 {
-    return 2 * o->batch + o->data_threads + 1;
+    return 2 * o->batch + oasis_train_data_threads(o) + 1;
 }
 
 /* What to ask the source for clip `index`.  All clips of a base are degraded as its first one asks. */
@@ -186,7 +186,7 @@ static bool begins_base(const feed *f, uint64_t k)
 /* Gets the next base ready; false: enough are.  Under the lock, which it leaves meanwhile. */
 static bool prepare(feed *f)
 {
-    if (f->options->reuse < 2 || f->prepared >= f->options->data_threads)
+    if (f->options->reuse < 2 || f->prepared >= f->wanted)
         return false;
     uint64_t k = f->ahead < f->next ? f->next : f->ahead, end = k + (uint64_t)f->options->reuse;
     while (k < end && !begins_base(f, k))
@@ -248,17 +248,18 @@ oasis_status oas_feed_new(feed **out, const oasis_train_options *o, oasis_clip_f
     size_t floats = oas_clip_floats(o);
     *f = (feed){.options = o, .source = source, .user = user, .first = first, .bad = UINT64_MAX};
     f->size = oas_feed_clips(o);
+    f->wanted = oasis_train_data_threads(o);
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
     f->ring = oas_alloc((size_t)f->size, sizeof *f->ring);
     f->storage = oas_alloc_unset(2 * (size_t)f->size * floats, sizeof *f->storage);
-    f->thread = oas_alloc((size_t)o->data_threads, sizeof *f->thread);
+    f->thread = oas_alloc((size_t)f->wanted, sizeof *f->thread);
     bool ok = f->ring && f->storage && f->thread;
     for (int i = 0; ok && i < f->size; i++) {
         f->ring[i].clip.low = f->storage + 2 * (size_t)i * floats;
         f->ring[i].clip.truth = f->ring[i].clip.low + floats;
     }
-    for (int i = 0; ok && i < o->data_threads; i++) {
+    for (int i = 0; ok && i < f->wanted; i++) {
         ok = pthread_create(&f->thread[i], NULL, run, f) == 0;
         f->threads += ok;
     }

@@ -2,6 +2,8 @@
 #include "base/filemap.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/threads.h"
+#include "cuda/cuda.h"
 
 #include <oasis/train.h>
 #include <stdio.h>
@@ -120,7 +122,7 @@ static const oasis_option rows[] = {
     NUMBER("scale", scale, 0, 16, "0", "factor of degradation; 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %)", "Data"),
     INT("reuse", reuse, 1, 1000, "4", "clips cut from one that was read and degraded", "Data"),
     INT("mix", mix, 0, 1000, "4", "how far apart they are, in such bases; all are kept in memory", "Data"),
-    INT("data-threads", data_threads, 1, 1024, "1", "threads that make clips; which clips does not depend on it", "Data"),
+    INT("data-threads", data_threads, 0, 1024, "0", "threads that make clips, 0 = 1, or beside a GPU all processors but one; which clips does not depend on it", "Data"),
     NUMBER("cache", cache, 0, 1e6, "512", "MiB of decoded pictures and short videos that are kept", "Data"),
 
     NUMBER("checkpoint-minutes", checkpoint_minutes, 0, 1e6, "10", "minutes between checkpoints", "Files"),
@@ -212,6 +214,16 @@ oasis_status oasis_train_config_open(oasis_train_config **out, const char *path,
     else
         *out = c;
     return s;
+}
+
+int oasis_train_data_threads(const oasis_train_options *o)
+{
+    bool automatic = !o->device || strcmp(o->device, "auto") == 0;
+    bool gpu = automatic ? oas_cuda_usual() >= 0 : strncmp(o->device, "cuda", 4) == 0;
+    int processors = o->threads > 0 ? o->threads : oas_cpu_count();
+    if (o->data_threads > 0)
+        return o->data_threads;
+    return gpu && processors > 1 ? processors - 1 : 1;
 }
 
 oasis_train_options *oasis_train_config_options(oasis_train_config *config)

@@ -63,8 +63,8 @@ static oasis_status check(const oasis_train_options *o, oasis_message *message)
         return oas_fail(message, OASIS_E_ARGUMENT,
                         "clips of %d frames of %dx%d: frames must be 4n+1, sizes multiples of %d", o->frames, o->width,
                         o->height, OAS_PIXEL_STEP);
-    if (o->reuse < 1 || o->mix < 0 || o->data_threads < 1)
-        return oas_fail(message, OASIS_E_ARGUMENT, "reuse %d, mix %d, data-threads %d: at least 1, 0 and 1 are needed",
+    if (o->reuse < 1 || o->mix < 0 || o->data_threads < 0)
+        return oas_fail(message, OASIS_E_ARGUMENT, "reuse %d, mix %d, data-threads %d: at least 1, 0 and 0 are needed",
                         o->reuse, o->mix, o->data_threads);
     if ((o->spectrum_block & (o->spectrum_block - 1)) != 0 ||
         (o->spectrum > 0 && (o->spectrum_block > o->width || o->spectrum_block > o->height)))

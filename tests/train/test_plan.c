@@ -37,6 +37,26 @@ static void test_agrees(void **state)
     }
 }
 
+/* Threads that make clips: as many as are asked for; else one, or, beside a GPU, all but the trainer's. */
+static void test_data_threads(void **state)
+{
+    (void)state;
+    oasis_train_options o;
+    oasis_train_options_init(&o);
+    o.threads = 6;
+    const struct {
+        const char *device;
+        int asked, threads;
+    } cases[] = {{"cpu", 0, 1}, {"cpu", 4, 4}, {"cuda", 0, 5}, {"cuda:1", 0, 5}, {"cuda", 2, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        o.device = cases[i].device;
+        o.data_threads = cases[i].asked;
+        assert_int_equal(oasis_train_data_threads(&o), cases[i].threads);
+    }
+    o.threads = 1, o.data_threads = 0;
+    assert_int_equal(oasis_train_data_threads(&o), 1);
+}
+
 /* A model that no machine holds is planned in no time. */
 static void test_too_large(void **state)
 {
@@ -68,6 +88,7 @@ static void test_too_large(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees), cmocka_unit_test(test_too_large)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees), cmocka_unit_test(test_too_large),
+                                       cmocka_unit_test(test_data_threads)};
     return cmocka_run_group_tests_name("train/plan", tests, setup, teardown);
 }
