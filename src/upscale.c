@@ -332,20 +332,37 @@ static void copy_window(graph *g, const upscale_sizes *s, float *grid, float *wi
         oas_graph_copy_rows(g, window, run, at, step, run, (size_t)s->rows.window);
 }
 
-/* The values of one window of the grid: [1, latents, rows, columns, in_dim]. */
-static tensor *cut_out(oasis_upscaler *u, graph *g, int64_t first, int64_t latents, int row, int column)
+/* Row and column of a window in the cut. */
+typedef struct window_place {
+    int row, column; /* of the cut */
+    int y, x;        /* where it begins in the grid */
+} window_place;
+
+static window_place place_of(const upscale_sizes *s, int window)
+{
+    window_place at = {.row = window / s->columns.count, .column = window % s->columns.count};
+    at.y = oas_cut_start(&s->rows, at.row);
+    at.x = oas_cut_start(&s->columns, at.column);
+    return at;
+}
+
+/* The values of `count` windows of the grid: [count, latents, rows, columns, in_dim]. */
+static tensor *cut_out(oasis_upscaler *u, graph *g, int64_t first, int64_t latents, int window, int count)
 {
     const upscale_sizes *s = &u->sizes;
     int64_t channels = oas_last(&u->c, 0);
-    tensor *w = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, latents, s->rows.window, s->columns.window, channels));
-    for (int64_t f = 0; w && f < latents; f++)
-        copy_window(g, s, held(u, &u->c, first + f), (float *)w->data + (size_t)f * latent_floats(w), channels, row,
-                    column, false);
+    tensor *w = oas_tensor(g, OAS_F32, OAS_SHAPE5(count, latents, s->rows.window, s->columns.window, channels));
+    size_t each = w ? (size_t)oas_count(&w->shape) / (size_t)(count * latents) : 0;
+    for (int64_t i = 0; w && i < count * latents; i++) {
+        window_place at = place_of(s, window + (int)(i / latents));
+        copy_window(g, s, held(u, &u->c, first + i % latents), (float *)w->data + (size_t)i * each, channels, at.y,
+                    at.x, false);
+    }
     return w;
 }
 
 /* Computes a window once more in fp32; its arena is made at the first need. */
-static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents, int row, int column)
+static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents, int window)
 {
     graph *g = &u->exact;
     if (!g->memory.base) {
@@ -353,6 +370,7 @@ static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents
         upscale_memory memory;
         upscale_work work;
         sizes.compute = OAS_F32;
+        sizes.at_once = 1;
         if (oas_upscale_measure(&sizes, &memory, &work, u->model, u->device, &u->message) < 0)
             return NULL;
         *g = oas_device_graph(u->device, OAS_F32);
@@ -364,7 +382,7 @@ static tensor *restore_exactly(oasis_upscaler *u, int64_t first, int64_t latents
     }
     oas_graph_reset(g);
     u->statistics.windows_recomputed++;
-    return oas_restore(g, u->model, cut_out(u, g, first, latents, row, column));
+    return oas_restore(g, u->model, cut_out(u, g, first, latents, window, 1));
 }
 
 /* What tells one window's weights from another's, and what they are made from. */
@@ -388,26 +406,37 @@ static oasis_status make_blend(void *arg, void *to)
     return OASIS_OK;
 }
 
-/* Adds a window's z to the sum over windows, by its weight at every position. */
-static void add_window(oasis_upscaler *u, graph *g, tensor *z, int64_t latents, int row, int column)
+/* Adds a window's z [1,latents,rows,columns,channels] to the sum over windows, by its weight at every position. */
+static void add_window(oasis_upscaler *u, graph *g, tensor *z, int64_t latents, int window)
 {
     const upscale_sizes *s = &u->sizes;
-    struct blend b = {s->rows, s->columns, row, column, u->model->file.config.latent_channels};
+    window_place at = place_of(s, window);
+    struct blend b = {s->rows, s->columns, at.row, at.column, u->model->file.config.latent_channels};
     int64_t each = (int64_t)latent_floats(z), channels = oas_last(z, 0);
     pack_key key = {"blend"};
-    memcpy(key.bytes + 8, &row, sizeof row);
-    memcpy(key.bytes + 12, &column, sizeof column);
+    memcpy(key.bytes + 8, &window, sizeof window);
     tensor *weight = oas_graph_table(g, u->blends, &key, OAS_SHAPE2(1, each), make_blend, &b);
     tensor *sum = oas_tensor(g, OAS_F32, z->shape);
-    int y = oas_cut_start(&s->rows, row), x = oas_cut_start(&s->columns, column);
     for (int64_t f = 0; sum && f < latents; f++)
         copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window),
-                    (float *)sum->data + f * each, channels, y, x, false);
+                    (float *)sum->data + f * each, channels, at.y, at.x, false);
     const shape flat = OAS_SHAPE2(latents, each);
     sum = oas_add_gated(g, oas_view(g, sum, flat), oas_view(g, z, flat), weight, 0);
     for (int64_t f = 0; sum && f < latents; f++)
         copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window),
-                    (float *)sum->data + f * each, channels, y, x, true);
+                    (float *)sum->data + f * each, channels, at.y, at.x, true);
+}
+
+/* One window's z of several. */
+static tensor *z_of(graph *g, tensor *z, int64_t i)
+{
+    tensor *one = oas_tensor_header(g);
+    if (!one)
+        return NULL;
+    *one = *z;
+    one->shape.size[0] = 1;
+    one->data = (float *)z->data + i * oas_count(&one->shape);
+    return one;
 }
 
 static oasis_status not_finite(oasis_upscaler *u)
@@ -418,44 +447,51 @@ static oasis_status not_finite(oasis_upscaler *u)
                     (long long)u->statistics.frames_out);
 }
 
-/*
- * One window, added to the sum over windows; in fp32 where it is not finite.  `marks` says which are not; NULL: that is not
- * known, and found out at once, or, on a GPU, only marked.
- */
-static oasis_status restore_window(oasis_upscaler *u, int64_t first, int64_t latents, int row, int column,
-                                   const int32_t *marks)
+/* The z of a window that was not finite, in fp32, into *z, of the graph *g. */
+static oasis_status restore_again(oasis_upscaler *u, int64_t first, int64_t latents, int window, tensor **z, graph **g)
 {
-    int y = oas_cut_start(&u->sizes.rows, row), x = oas_cut_start(&u->sizes.columns, column);
-    int window = row * u->sizes.columns.count + column;
+    if (u->graph.compute == OAS_F32)
+        return not_finite(u);
+    *z = restore_exactly(u, first, latents, window);
+    *g = &u->exact;
+    if (!*z)
+        return u->exact.status < 0 ? oas_graph_status(u, &u->exact) : OASIS_E_MEMORY;
+    bool finite = all_finite(u, &u->exact, *z, window);
+    OAS_TRY(oas_graph_status(u, &u->exact));
+    return finite ? OASIS_OK : not_finite(u);
+}
+
+/*
+ * `count` windows from `window` on, added to the sum over windows; one that is not finite in fp32.  `marks` says which are
+ * not, and then there is one window; NULL: that is not known, and found out at once, or, on a GPU, only marked.
+ */
+static oasis_status restore_some(oasis_upscaler *u, int64_t first, int64_t latents, int window, int count,
+                                 const int32_t *marks)
+{
     bool exactly = marks && marks[window];
     graph *g = &u->graph;
     tensor *z = NULL;
     oas_graph_reset(g);
     if (!exactly) {
-        tensor *c = cut_out(u, g, first, latents, y, x);
-        z = oas_run_network(u, (network_call){.kind = NETWORK_RESTORE, .x = c, .part = (int)latents});
+        tensor *c = cut_out(u, g, first, latents, window, count);
+        z = oas_run_network(u, (network_call){.kind = NETWORK_RESTORE, .x = c, .part = (int)latents, .windows = count});
         OAS_TRY(oas_graph_status(u, g));
     }
     if (!marks) {
-        u->statistics.windows++;
-        if (g->cuda)
-            mark_window(u, g, z, window);
-        else
-            exactly = !all_finite(u, g, z, window);
+        u->statistics.windows += count;
+        for (int i = 0; g->cuda && i < count; i++)
+            mark_window(u, g, z_of(g, z, i), window + i);
+        exactly = !g->cuda && !all_finite(u, g, z, window);
     }
-    if (exactly) {
-        if (g->compute == OAS_F32)
-            return not_finite(u);
-        z = restore_exactly(u, first, latents, y, x);
-        if (!z)
-            return u->exact.status < 0 ? oas_graph_status(u, &u->exact) : OASIS_E_MEMORY;
-        g = &u->exact;
-        bool finite = all_finite(u, g, z, window);
-        OAS_TRY(oas_graph_status(u, g));
-        if (!finite)
-            return not_finite(u);
+    if (exactly)
+        OAS_TRY(restore_again(u, first, latents, window, &z, &g));
+    for (int i = 0; i < count && g->status >= 0; i++) {
+        size_t mark = oas_graph_mark(g);
+        tensor *one = z_of(g, z, i);
+        if (one)
+            add_window(u, g, one, latents, window + i);
+        oas_graph_release(g, mark);
     }
-    add_window(u, g, z, latents, row, column);
     return oas_graph_status(u, g);
 }
 
@@ -468,9 +504,9 @@ static oasis_status restore_windows(oasis_upscaler *u, int64_t first, int64_t la
     if (!marks && u->graph.cuda)
         oas_graph_zero(&u->graph, u->marks.data, oas_bytes(&u->marks));
     OAS_TRY(oas_graph_status(u, &u->graph));
-    for (int row = 0; row < s->rows.count; row++)
-        for (int column = 0; column < s->columns.count; column++)
-            OAS_TRY(restore_window(u, first, latents, row, column, marks));
+    int windows = s->rows.count * s->columns.count, count = marks ? 1 : s->at_once;
+    for (int window = 0; window < windows; window += count)
+        OAS_TRY(restore_some(u, first, latents, window, count, marks));
     return OASIS_OK;
 }
 

@@ -20,6 +20,7 @@ typedef struct upscale_sizes {
     int window_latents;                             /* of a transformer window in time */
     int shared_latents;                             /* of neighbouring windows in time */
     cut rows, columns;                              /* of the grid into windows */
+    int at_once;                                    /* windows in space that the transformer gets in a call */
     int tile_rows, tile_columns;                    /* of the grid into decoder tiles, numbers of them */
     bool looks_back;                                /* colour correction or strength need the enlarged input, too */
     oas_dtype compute;
@@ -209,10 +210,11 @@ void oas_add_stage(oasis_statistics *s, const char *name, double seconds, double
 /* The statistics' times of networks on a GPU, where those of single ops are not known; waits for it. */
 void oas_network_times(const oasis_upscaler *u, oasis_statistics *statistics);
 
-/* A call of a network of the model; `part` tells tiles, or windows of more and fewer latents, from each other. */
+/* A call of a network of the model; what tells it from others of its kind is a tile, or windows' size and number. */
 typedef struct network_call {
     network kind;
-    int part;
+    int part;             /* the tile; latents of windows */
+    int windows;          /* how many; of others 0 */
     bool start;           /* of a shot; where there is a state, what it says */
     decoder_state *state; /* or NULL */
     tensor *x, *pixels;

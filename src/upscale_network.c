@@ -30,7 +30,7 @@ tensor *oas_run_network(oasis_upscaler *u, network_call call)
     pack_key key = {"network"};
     if (call.state)
         call.start = !call.state->started;
-    const int32_t which[] = {(int32_t)call.kind, call.part, call.start};
+    const int32_t which[] = {(int32_t)call.kind, call.part, call.windows, call.start};
     memcpy(key.bytes + 8, which, sizeof which);
     struct stretch s = {u->model, call};
     graph *g = &u->graph;

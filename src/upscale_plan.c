@@ -141,6 +141,25 @@ static oasis_status choose_windows(upscale_sizes *s, const oasis_options *o, con
     return OASIS_OK;
 }
 
+/*
+ * A GPU computes windows together up to about as many tokens as fill it: a window of the usual size alone leaves most of it
+ * idle.  All calls have equally many, so that they are one recording.
+ */
+static int windows_at_once(const upscale_sizes *s, int most)
+{
+    int windows = s->rows.count * s->columns.count, n = windows < most ? windows : most;
+    while (n > 1 && windows % n != 0)
+        n--;
+    return n > 1 ? n : 1;
+}
+
+static int most_at_once(const upscale_sizes *s, const device *d)
+{
+    enum { TOKENS = 1 << 15, PATCH = 2 * 2 };
+    int64_t tokens = (int64_t)s->window_latents * s->rows.window * s->columns.window / PATCH;
+    return d->cuda ? (int)(TOKENS / tokens) : 1;
+}
+
 /* Makes windows a quarter smaller on their longer side; false when they are as small as they may be. */
 static bool shrink_windows(upscale_sizes *s)
 {
@@ -304,13 +323,14 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
     tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
     bool ok = plan_step(g, m, &work->project, 1. / OAS_LATENT_FRAMES, oas_project(g, model, pixels, false));
     tensor *window = oas_tensor(
-        g, OAS_F32, OAS_SHAPE5(1, s->window_latents, s->rows.window, s->columns.window, model->file.config.in_dim));
-    double windows = (double)s->rows.count * s->columns.count;
+        g, OAS_F32,
+        OAS_SHAPE5(s->at_once, s->window_latents, s->rows.window, s->columns.window, model->file.config.in_dim));
+    double windows = (double)s->rows.count * s->columns.count / s->at_once; /* calls */
     ok = ok && plan_step(g, m, &work->window, windows, plan_blend(g, oas_restore(g, model, window)));
     work->restore = part_of(&work->window, 1. / ((s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES));
     m->restore = m->step;
     tensor *latent =
-        oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->rows.window, s->columns.window, model->file.config.in_dim));
+        oas_tensor(g, OAS_F32, OAS_SHAPE5(s->at_once, 1, s->rows.window, s->columns.window, model->file.config.in_dim));
     ok = ok && plan_step(g, m, &work->first, windows, plan_blend(g, oas_restore(g, model, latent)));
     ok = ok && plan_step(g, m, &work->restore, 0, plan_in_time(g, latent_of(g, s, model)));
     ok = ok && (s->tile_rows * s->tile_columns > 1 ? plan_tiles : plan_whole)(g, s, m, &work->decode, model);
@@ -395,11 +415,17 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
     OAS_TRY(choose_output(s, o, message));
     OAS_TRY(choose_windows(s, o, &model->file.config, message));
     int64_t limit = oas_device_limit(d, o);
+    s->at_once = windows_at_once(s, most_at_once(s, d));
     for (;;) {
         OAS_TRY(oas_upscale_measure(s, m, work, model, d, message));
         if ((int64_t)oas_upscale_total(m) + o->memory_reserved <= limit)
             return OASIS_OK;
-        /* Whichever of windows and tiles takes the most is made smaller; windows only where the user left them to us. */
+        /* Fewer windows at once; then whichever of windows and tiles takes the most is made smaller, windows only where the
+         * user left them to us. */
+        if (s->at_once > 1 && m->restore >= m->arena) {
+            s->at_once = windows_at_once(s, s->at_once - 1);
+            continue;
+        }
         bool windows_first = m->restore >= m->arena, windows_free = o->window_size == 0;
         if (!(windows_first && windows_free && shrink_windows(s)) && !shrink_tiles(s, model->decoder.kind->halo) &&
             !(windows_free && shrink_windows(s)))
