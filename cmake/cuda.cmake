@@ -2,7 +2,7 @@
 # as C++ over tests/cuda/emulator.h.
 file(GLOB OASIS_CUDA_KERNELS CONFIGURE_DEPENDS src/cuda/*.cu)
 set(OASIS_CUDA_LIBRARIES "")
-list(APPEND OASIS_SOURCES src/cuda/plans.c) # plain C, tested everywhere
+list(APPEND OASIS_SOURCES src/cuda/plans.c src/cuda/name.c) # plain C, tested everywhere
 set(OASIS_CUDA_INCLUDES "")
 if(OASIS_CUDA STREQUAL "EMULATED")
   enable_language(CXX)
@@ -10,7 +10,7 @@ if(OASIS_CUDA STREQUAL "EMULATED")
   file(GLOB OASIS_EMULATED CONFIGURE_DEPENDS tests/cuda/emulated/*.c tests/cuda/emulated/*.cpp)
   set_source_files_properties(${OASIS_CUDA_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-O2;-fno-strict-aliasing")
   set_property(SOURCE ${OASIS_CUDA_KERNELS} ${OASIS_EMULATED} APPEND PROPERTY COMPILE_DEFINITIONS OAS_CUDA_EMULATED=1)
-  list(APPEND OASIS_SOURCES ${OASIS_CUDA_KERNELS} ${OASIS_EMULATED} src/cuda/tables.c)
+  list(APPEND OASIS_SOURCES ${OASIS_CUDA_KERNELS} ${OASIS_EMULATED} src/cuda/tables.c src/cuda/beside.c)
   set(OASIS_CUDA_INCLUDES tests) # cuda/emulator.h
   set(OASIS_CUDA_LIBRARIES stdc++)
 elseif(OASIS_CUDA)
@@ -26,7 +26,9 @@ elseif(OASIS_CUDA)
   set(CMAKE_CUDA_STANDARD 17)
   find_package(CUDAToolkit REQUIRED)
   file(GLOB OASIS_CUDA_C CONFIGURE_DEPENDS src/cuda/*.c)
-  list(FILTER OASIS_CUDA_C EXCLUDE REGEX "/(absent|plans)\\.c$")
+  list(FILTER OASIS_CUDA_C EXCLUDE REGEX "/(absent|plans|name)\\.c$")
+  # The same bits as the CPU: no product and sum in one rounding.
+  set_source_files_properties(src/cuda/degrade.cu src/cuda/degrade_noise.cu PROPERTIES COMPILE_OPTIONS "--fmad=false")
   list(APPEND OASIS_SOURCES ${OASIS_CUDA_KERNELS} ${OASIS_CUDA_C})
   find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
   set(OASIS_CUDA_INCLUDES ${CUDAToolkit_INCLUDE_DIRS})

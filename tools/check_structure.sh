@@ -16,7 +16,7 @@ complain() {
 # folder of src: the folders that it may include from, besides itself
 declare -A may_include=(
     [base]="" [tensor]="base cuda" [cpu]="base tensor cuda" [ops]="base tensor cpu cuda" [net]="base tensor" [format]="base tensor"
-    [image]="base" [plan]="base" [video]="base" [metrics]="base image tensor cpu net format" [degrade]="base image" [dataset]="base image" [cuda]="base tensor" [mpi]=""
+    [image]="base" [plan]="base" [video]="base" [metrics]="base image tensor cpu net format" [degrade]="base image cuda" [dataset]="base image" [cuda]="base tensor" [mpi]=""
     [train]="base tensor cpu cuda ops net format image plan metrics degrade"
 )
 

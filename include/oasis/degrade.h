@@ -7,6 +7,9 @@
  *
  * Every parameter is drawn once for a clip, and then either stays (temporal_step 0: consistent) or walks a little after
  * every frame (1: as much as RealBasicVSR's).  All is reproducible bit for bit from the seed, on any number of threads.
+ *
+ * On a GPU blur, resize and noise run there, with the same random numbers; codecs stay on the CPU.  What comes out is the
+ * same but for roundings (doc/numerics.md).
  */
 #ifndef OASIS_DEGRADE_H
 #define OASIS_DEGRADE_H
@@ -33,6 +36,7 @@ typedef struct oasis_degrade_options {
     oasis_poisson_domain poisson; /* default UNIT */
     bool fast_video;              /* libx264's preset veryfast in place of medium: three times faster; default false */
     int threads;                  /* 0 = as many as the process may use, the default.  The bits do not depend on it */
+    const char *device;           /* cpu and NULL, the default; cuda, cuda:N, or auto: a GPU if there is one */
 } oasis_degrade_options;
 
 OASIS_API void oasis_degrade_options_init(oasis_degrade_options *options);
@@ -46,7 +50,7 @@ typedef struct oasis_degrader oasis_degrader;
  * Makes a degrader for one clip of width x height frames.  Everything is drawn here.
  *   options  copied; NULL = defaults
  * Fails with OASIS_E_ARGUMENT (an option or size out of range), OASIS_E_UNSUPPORTED (FFmpeg lacks a codec),
- * OASIS_E_MEMORY.
+ * OASIS_E_DEVICE (no such GPU, or built without CUDA), OASIS_E_MEMORY.
  */
 OASIS_API oasis_status oasis_degrader_open(oasis_degrader **degrader, const oasis_degrade_options *options, int width,
                                            int height, oasis_message *message);
@@ -81,6 +85,13 @@ OASIS_API void oasis_degrader_text_free(char *text);
  */
 OASIS_API oasis_status oasis_degrade_clip(const oasis_degrade_options *options, const oasis_frame *in, int n,
                                           oasis_frame *out, oasis_message *message);
+
+/*
+ * The same for one clip after another: what a degrader takes long to get, a GPU's memory above all, stays in *degrader,
+ * which is NULL at first and closed at the end.  Clips may differ in everything.
+ */
+OASIS_API oasis_status oasis_degrader_clip(oasis_degrader **degrader, const oasis_degrade_options *options,
+                                           const oasis_frame *in, int n, oasis_frame *out, oasis_message *message);
 
 #ifdef __cplusplus
 }

@@ -5,8 +5,6 @@
 #include "cpu/dnnl.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 oasis_status oas_device_new(device **out, int threads, oasis_message *message)
 {
@@ -38,26 +36,11 @@ void oas_device_free(device **out)
     *out = NULL;
 }
 
-/* The number behind "cuda:", from 0 on; -1 when the name is another. */
-static int gpu_of(const char *name)
-{
-    if (strcmp(name, "cuda") == 0)
-        return 0;
-    if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9')
-        return -1;
-    char *end;
-    long n = strtol(name + 5, &end, 10);
-    return *end || n > 1000 ? -1 : (int)n;
-}
-
 oasis_status oas_device_open(device **out, const char *name, int threads, oasis_message *message)
 {
-    bool automatic = !name || strcmp(name, "auto") == 0;
-    int gpu = automatic ? oas_cuda_usual() : gpu_of(name);
-    if (!automatic && gpu < 0 && strcmp(name, "cpu") != 0)
-        return oas_fail(message, OASIS_E_ARGUMENT,
-                        "the device '%s' is unknown; it is cpu, cuda, cuda:N (N from 0 on) or auto", name);
+    int gpu;
     device *d = NULL;
+    OAS_TRY(oas_cuda_named(name, &gpu, message));
     OAS_TRY(oas_device_new(&d, threads, message));
     oasis_status s = gpu >= 0 ? oas_cuda_new(&d->cuda, gpu, message) : OASIS_OK;
     if (s < 0)

@@ -11,6 +11,11 @@ oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message)
         index);
 }
 
+oasis_status oas_cuda_beside(oas_cuda **c, int index, oasis_message *message)
+{
+    return oas_cuda_new(c, index, message);
+}
+
 void oas_cuda_free(oas_cuda **c)
 {
     *c = NULL;

@@ -37,6 +37,7 @@ struct cuda_losses;    /* cuda/losses.h */
 struct cuda_attention; /* cuda/attention.h */
 struct cuda_dense;     /* cuda/dense.h: products, by cuBLASLt */
 struct cuda_conv;      /* cuda/conv.h: convolution, by cuDNN */
+struct cuda_degrade;   /* cuda/degrade.h: blurs, resizes and noise of src/degrade */
 
 typedef struct cuda_tables {
     const struct cuda_passes *passes;
@@ -45,6 +46,7 @@ typedef struct cuda_tables {
     const struct cuda_attention *attention;
     const struct cuda_dense *dense;
     const struct cuda_conv *conv;
+    const struct cuda_degrade *degrade;
 } cuda_tables;
 
 struct oas_cuda {
@@ -54,6 +56,8 @@ struct oas_cuda {
     int index;                  /* of the GPU */
     int processors;             /* streaming multiprocessors */
     void *dense, *conv, *fused; /* what the libraries keep: handles, plans */
+    void (*close)(oas_cuda *c); /* frees that; NULL where there is none */
+    void *waiting;              /* an event: waits sleep at it; NULL where they watch, which is quicker */
     cuda_recording *recording;  /* NULL while work is done as it comes */
 };
 
@@ -63,6 +67,18 @@ struct oas_cuda {
  */
 oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message);
 void oas_cuda_free(oas_cuda **c);
+
+/*
+ * The same for work beside another's on that GPU: a stream of the lowest priority, waits that leave the processor to
+ * others, no blocks (up and down are NULL), and of the tables `degrade` alone.
+ */
+oasis_status oas_cuda_beside(oas_cuda **c, int index, oasis_message *message);
+
+/*
+ * What a device's name stands for: "cpu" -1, "cuda" 0, "cuda:N" N, "auto" and NULL oas_cuda_usual().  Fails with
+ * OASIS_E_ARGUMENT for another name.
+ */
+oasis_status oas_cuda_named(const char *name, int *gpu, oasis_message *message);
 
 /* How many GPUs there are: 0 without CUDA or without a driver. */
 int oas_cuda_count(void);

@@ -1,5 +1,6 @@
 /* Moving rows, frames and weights; pictures in and out. */
 #include "cuda/passes_parts.cuh"
+#include "cuda/resample.cuh"
 #include "cuda/values.cuh"
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
@@ -143,15 +144,6 @@ oasis_status oas_pass_transpose(oas_cuda *c, cuda_array to, cuda_array from, int
 
 enum { TAPS = 4 };
 
-/* Keys' kernel, as `cubic` of image/resize.c. */
-__device__ static double cubic(double x, double a)
-{
-    x = x < 0 ? -x : x;
-    if (x <= 1)
-        return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? ((x - 5) * x + 8) * x * a - 4 * a : 0;
-}
-
 /* Which pixels output i of an axis takes, and how much of each; those beyond the picture repeat the last one. */
 __device__ static void taps_of(int i, int in, int out, double a, int index[TAPS], float weight[TAPS])
 {
@@ -161,7 +153,7 @@ __device__ static void taps_of(int i, int in, int out, double a, int index[TAPS]
     for (int k = 0; k < TAPS; k++) {
         int j = first + k;
         index[k] = j < 0 ? 0 : j < in ? j : in - 1;
-        weight[k] = (float)cubic(x - j, a);
+        weight[k] = (float)oas_cubic(x - j, a);
     }
 }
 

@@ -75,7 +75,36 @@ uint64_t oas_cuda_identity(const oas_cuda *c)
     return halves[0] ^ halves[1];
 }
 
-static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
+static bool make_event(void **to, unsigned flags)
+{
+    cudaEvent_t event;
+    if (cudaEventCreateWithFlags(&event, flags) != cudaSuccess)
+        return false;
+    *to = event;
+    return true;
+}
+
+static bool make_stream(void **to, int priority)
+{
+    cudaStream_t stream;
+    if (cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority) != cudaSuccess)
+        return false;
+    *to = stream;
+    return true;
+}
+
+/* Lower numbers come first: work beside after the device's own, and that after the sums of cuda/peers.c. */
+static bool make_streams(oas_cuda *c, bool beside)
+{
+    int last = 0, first = 0;
+    cudaDeviceGetStreamPriorityRange(&last, &first);
+    if (beside)
+        return make_stream(&c->stream, last) && make_event(&c->waiting, cudaEventDisableTiming | cudaEventBlockingSync);
+    int own = first < last - 1 ? last - 1 : last;
+    return make_stream(&c->stream, own) && make_stream(&c->up, own) && make_stream(&c->down, own);
+}
+
+static oasis_status open_gpu(oas_cuda *c, bool beside, oasis_message *message)
 {
     struct cudaDeviceProp p;
     int n = oas_cuda_count();
@@ -93,25 +122,19 @@ static oasis_status open_gpu(oas_cuda *c, oasis_message *message)
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed",
                         c->index, p.name, p.major, p.minor);
     c->processors = p.multiProcessorCount;
-    void **const streams[] = {&c->stream, &c->up, &c->down};
-    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
-        cudaStream_t stream;
-        if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess)
-            return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index,
-                            cudaGetErrorString(cudaGetLastError()));
-        *streams[i] = stream;
-    }
-    oas_cuda_set_tables(&c->tables);
+    if (!make_streams(c, beside))
+        return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index,
+                        cudaGetErrorString(cudaGetLastError()));
     return OASIS_OK;
 }
 
-oasis_status oas_cuda_new(oas_cuda **out, int index, oasis_message *message)
+oasis_status oas_cuda_open(oas_cuda **out, int index, bool beside, oasis_message *message)
 {
     oas_cuda *c = oas_alloc(1, sizeof *c);
     if (!c)
         return oas_fail_memory(message, sizeof *c, "the GPU");
     c->index = index;
-    oasis_status s = open_gpu(c, message);
+    oasis_status s = open_gpu(c, beside, message);
     if (s < 0)
         oas_cuda_free(&c);
     else
@@ -128,8 +151,10 @@ void oas_cuda_free(oas_cuda **out)
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (streams[i])
             cudaStreamSynchronize(streams[i]);
-    if (c->stream)
-        oas_cuda_close_libraries(c);
+    if (c->stream && c->close)
+        c->close(c);
+    if (c->waiting)
+        cudaEventDestroy(c->waiting);
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (streams[i])
             cudaStreamDestroy(streams[i]);
@@ -200,6 +225,14 @@ static bool refused(oas_cuda *c)
     return c->recording != NULL;
 }
 
+static cudaError_t wait_for_stream(oas_cuda *c)
+{
+    if (!c->waiting)
+        return cudaStreamSynchronize(c->stream);
+    cudaError_t e = cudaEventRecord(c->waiting, c->stream);
+    return e == cudaSuccess ? cudaEventSynchronize(c->waiting) : e;
+}
+
 oasis_status oas_cuda_upload(oas_cuda *c, void *device, const void *host, size_t bytes)
 {
     if (c->recording)
@@ -213,7 +246,7 @@ oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size
     if (refused(c))
         return OASIS_E_DEVICE;
     cudaError_t e = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, c->stream);
-    return status_of(e != cudaSuccess ? e : cudaStreamSynchronize(c->stream));
+    return status_of(e != cudaSuccess ? e : wait_for_stream(c));
 }
 
 oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
@@ -236,22 +269,13 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
 {
     if (refused(c))
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d cannot be waited for while its work is recorded", c->index);
-    cudaError_t e = cudaStreamSynchronize(c->stream);
+    cudaError_t e = wait_for_stream(c);
     if (e == cudaSuccess)
         return OASIS_OK;
     return oas_fail(message, OASIS_E_DEVICE, "GPU %d failed: %s", c->index, cudaGetErrorString(e));
 }
 
 /* ---- copies beside the computation ------------------------------------------------------------------------------------ */
-
-static bool make_event(void **to, unsigned flags)
-{
-    cudaEvent_t event;
-    if (cudaEventCreateWithFlags(&event, flags) != cudaSuccess)
-        return false;
-    *to = event;
-    return true;
-}
 
 oasis_status oas_cuda_block_open(oas_cuda *c, cuda_block *b, size_t bytes)
 {

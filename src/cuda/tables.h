@@ -1,12 +1,10 @@
-/* What a device's tables are filled with: one line per family in tables.c. */
+/* What opens a device before its tables are filled: with all of them in tables.c, with one in beside.c. */
 #ifndef OAS_CUDA_TABLES_H
 #define OAS_CUDA_TABLES_H
 
 #include "cuda/cuda.h"
 
-void oas_cuda_set_tables(cuda_tables *t);
-
-/* Frees what the libraries keep with the device. */
-void oas_cuda_close_libraries(oas_cuda *c);
+/* GPU `index` without tables; fails as oas_cuda_new.  beside: as oas_cuda_beside says. */
+oasis_status oas_cuda_open(oas_cuda **c, int index, bool beside, oasis_message *message);
 
 #endif

@@ -6,9 +6,14 @@
  *     second   80 %     0.2..1.5  same    same                         same
  *     last     80 %     -         -       -                            pi/3 .. pi
  */
+#include "degrade/gpu.h"
 #include "degrade/kernel.h"
 
 #include "base/memory.h"
+
+#include <string.h>
+
+_Static_assert((int)OAS_CUDA_FILTER_SIDE == (int)OAS_KERNEL_SIDE, "the GPU takes every kernel");
 
 static const double PI = 3.14159265358979323846;
 
@@ -66,7 +71,8 @@ static double walked(const stage *s, int index)
     return index < 0 ? 0 : s->walks[index].value;
 }
 
-static oasis_status blur_apply(stage *s, const picture *in, picture *out, oasis_message *message)
+/* The kernel of this frame. */
+static const blur_kernel *kernel_now(stage *s)
 {
     struct blur *b = s->state;
     if (!b->made || s->options->temporal_step > 0) {
@@ -78,8 +84,33 @@ static oasis_status blur_apply(stage *s, const picture *in, picture *out, oasis_
         oas_kernel_make(&b->kernel, &b->shape);
         b->made = true;
     }
+    return &b->kernel;
+}
+
+static oasis_status blur_apply(stage *s, const picture *in, picture *out, oasis_message *message)
+{
     OAS_TRY(oas_picture_size(out, in->width, in->height, message));
-    return oas_filter(&b->kernel, s->pool, in, &s->scratch, out, message);
+    return oas_filter(kernel_now(s), s->pool, in, &s->scratch, out, message);
+}
+
+static oasis_status blur_apply_gpu(stage *s, const picture *in, picture *out, oasis_message *message)
+{
+    const blur_kernel *k = kernel_now(s);
+    degrade_gpu *g = s->gpu;
+    const struct cuda_degrade *gpu = g->cuda->tables.degrade;
+    int width = in->width, height = in->height;
+    OAS_TRY(oas_picture_size_on_gpu(out, width, height, message));
+    cuda_filter f = {.across = k->side, .down = k->separable ? 1 : k->side};
+    if (!k->separable) {
+        memcpy(f.weight, k->weight, (size_t)(k->side * k->side) * sizeof *f.weight);
+        return oas_gpu_put(gpu->filter(g->cuda, out->device, in->device, width, height, &f), "blur", message);
+    }
+    memcpy(f.weight, k->across, (size_t)k->side * sizeof *f.weight);
+    OAS_TRY(oas_gpu_floats(g->cuda, &g->mid, &g->mid_capacity, (size_t)width * (size_t)height * 3, message));
+    OAS_TRY(oas_gpu_put(gpu->filter(g->cuda, g->mid, in->device, width, height, &f), "blur", message));
+    f.down = f.across;
+    f.across = 1;
+    return oas_gpu_put(gpu->filter(g->cuda, out->device, g->mid, width, height, &f), "blur", message);
 }
 
 static void blur_close(stage *s)
@@ -91,5 +122,6 @@ const degradation oas_degradation_blur = {
     .name = "blur",
     .draw = blur_draw,
     .apply = blur_apply,
+    .apply_gpu = blur_apply_gpu,
     .close = blur_close,
 };

@@ -25,6 +25,8 @@ enum { MAX_SIDE = 32768 };
 
 _Static_assert(sizeof(oasis_poisson_domain) == sizeof(int), "a CHOICE is stored as an int");
 
+static const char cpu[] = "cpu"; /* the default is this very text */
+
 static const oasis_option option_rows[] = {
     {"scale", 's', NULL, OASIS_OPTION_NUMBER, FIELD(scale), 1, 16, NULL, "X", "4",
      "make width and height X times smaller, fractions too", "Degradation"},
@@ -40,6 +42,8 @@ static const oasis_option option_rows[] = {
      "H.264 by the preset veryfast in place of medium", "Degradation"},
     {"threads", 'j', NULL, OASIS_OPTION_INT, FIELD(threads), 0, 1024, NULL, "N", "0",
      "threads that compute; 0 = as many as there are processors; the result does not depend on it", "Degradation"},
+    {"device", 0, NULL, OASIS_OPTION_TEXT, FIELD(device), 0, 0, NULL, "DEVICE", cpu,
+     "cpu, cuda, cuda:N (GPU N, from 0 on), or auto: a GPU if there is one; for blur, resize and noise", "Degradation"},
     {.name = NULL},
 };
 
@@ -50,7 +54,7 @@ const oasis_option *oasis_degrade_option_rows(void)
 
 void oasis_degrade_options_init(oasis_degrade_options *options)
 {
-    *options = (oasis_degrade_options){.size = sizeof *options, .scale = 4, .video = true};
+    *options = (oasis_degrade_options){.size = sizeof *options, .scale = 4, .video = true, .device = cpu};
 }
 
 static oasis_status check(const oasis_degrade_options *o, int width, int height, oasis_message *message)
@@ -83,6 +87,7 @@ static oasis_status add(oasis_degrader *d, const degradation *kind, int place)
                  .id = (uint32_t)d->n_stages + 1,
                  .options = &d->options,
                  .pool = d->pool,
+                 .gpu = d->gpu,
                  .in_width = d->width,
                  .in_height = d->height,
                  .out_width = d->out_width,
@@ -119,39 +124,9 @@ static int scaled(int side, double scale)
     return n < 1 ? 1 : (int)n;
 }
 
-oasis_status oasis_degrader_open(oasis_degrader **degrader, const oasis_degrade_options *options, int width, int height,
-                                 oasis_message *message)
+/* Lets go of what belongs to a clip. */
+static void clear(oasis_degrader *d)
 {
-    oasis_degrade_options defaults;
-    oasis_degrade_options_init(&defaults);
-    if (!options)
-        options = &defaults;
-    OAS_TRY(check(options, width, height, message));
-    oasis_degrader *d = oas_alloc(1, sizeof *d);
-    if (!d)
-        return oas_fail_memory(message, sizeof *d, "a degrader");
-    d->options = *options;
-    d->width = width;
-    d->height = height;
-    d->out_width = scaled(width, options->scale);
-    d->out_height = scaled(height, options->scale);
-    oasis_status status = oas_pool_new(&d->pool, options->threads, &d->message);
-    if (status >= 0)
-        status = add_all(d);
-    if (status < 0) {
-        oas_fail(message, status, "%s", d->message.text);
-        oasis_degrader_close(&d);
-        return status;
-    }
-    *degrader = d;
-    return OASIS_OK;
-}
-
-void oasis_degrader_close(oasis_degrader **degrader)
-{
-    oasis_degrader *d = *degrader;
-    if (!d)
-        return;
     for (int i = 0; i < d->n_stages; i++)
         oas_stage_free(&d->stages[i]);
     while (d->first) {
@@ -160,8 +135,102 @@ void oasis_degrader_close(oasis_degrader **degrader)
         oasis_frame_free(&p->frame);
         oas_free(p);
     }
+    d->last = d->empty = NULL;
+    d->n_stages = 0;
+    d->frames = 0;
+    d->ended = false;
+    d->failed = OASIS_OK;
+}
+
+/* Lets go of the GPU, and of the memory that copies with it run to and from. */
+static void leave_gpu(oasis_degrader *d)
+{
+    if (d->gpu)
+        oas_cuda_wait(d->gpu->cuda, NULL);
     oas_picture_free(&d->now);
     oas_picture_free(&d->next);
+    d->now.cuda = d->next.cuda = NULL;
+    oas_gpu_free(&d->gpu);
+    d->device = -1;
+}
+
+static oasis_status use_device(oasis_degrader *d, const char *name)
+{
+    int device;
+    OAS_TRY(oas_cuda_named(name ? name : cpu, &device, &d->message));
+    if (device != d->device) {
+        leave_gpu(d);
+        if (device < 0)
+            return OASIS_OK;
+        OAS_TRY(oas_gpu_new(&d->gpu, device, &d->message));
+        d->now.cuda = d->next.cuda = d->gpu->cuda;
+        d->device = device;
+    }
+    if (d->gpu)
+        oas_cuda_use(d->gpu->cuda);
+    return OASIS_OK;
+}
+
+/* Begins a clip, with what the one before has left. */
+static oasis_status begin(oasis_degrader *d, const oasis_degrade_options *options, int width, int height)
+{
+    clear(d);
+    if (!d->pool || d->options.threads != options->threads) {
+        oas_pool_free(&d->pool);
+        OAS_TRY(oas_pool_new(&d->pool, options->threads, &d->message));
+    }
+    d->options = *options;
+    d->options.device = NULL; /* the text is the caller's */
+    d->width = width;
+    d->height = height;
+    d->out_width = scaled(width, options->scale);
+    d->out_height = scaled(height, options->scale);
+    OAS_TRY(use_device(d, options->device));
+    return add_all(d);
+}
+
+/* *degrader NULL: a new one.  After a failure there is none. */
+static oasis_status open_or_begin(oasis_degrader **degrader, const oasis_degrade_options *options, int width,
+                                  int height, oasis_message *message)
+{
+    oasis_degrade_options defaults;
+    oasis_degrade_options_init(&defaults);
+    if (!options)
+        options = &defaults;
+    OAS_TRY(check(options, width, height, message));
+    oasis_degrader *d = *degrader;
+    if (!d) {
+        d = oas_alloc(1, sizeof *d);
+        if (!d)
+            return oas_fail_memory(message, sizeof *d, "a degrader");
+        d->device = -1;
+    }
+    oasis_status status = begin(d, options, width, height);
+    if (status < 0) {
+        oas_fail(message, status, "%s", d->message.text);
+        oasis_degrader_close(&d);
+    }
+    *degrader = d;
+    return status;
+}
+
+oasis_status oasis_degrader_open(oasis_degrader **degrader, const oasis_degrade_options *options, int width, int height,
+                                 oasis_message *message)
+{
+    oasis_degrader *d = NULL;
+    oasis_status status = open_or_begin(&d, options, width, height, message);
+    if (status >= 0)
+        *degrader = d;
+    return status;
+}
+
+void oasis_degrader_close(oasis_degrader **degrader)
+{
+    oasis_degrader *d = *degrader;
+    if (!d)
+        return;
+    clear(d);
+    leave_gpu(d);
     oas_pool_free(&d->pool);
     oas_free(d);
     *degrader = NULL;
@@ -185,6 +254,7 @@ static oasis_status arrive(oasis_degrader *d)
 {
     passenger *p = d->empty;
     oasis_frame pixels;
+    OAS_TRY(oas_picture_bring(&d->now, false, &d->message));
     oasis_status status = oasis_frame_new(&pixels, d->now.width, d->now.height, false);
     if (status < 0)
         return oas_fail_memory(&d->message, (size_t)d->now.width * (size_t)d->now.height * 12, "a degraded frame");
@@ -199,6 +269,18 @@ static oasis_status arrive(oasis_degrader *d)
     return OASIS_OK;
 }
 
+/* d->now through a stage that answers at once, where that stage computes. */
+static oasis_status apply(oasis_degrader *d, stage *s)
+{
+    bool on_gpu = d->gpu && s->kind->apply_gpu;
+    OAS_TRY(oas_picture_bring(&d->now, on_gpu, &d->message));
+    OAS_TRY((on_gpu ? s->kind->apply_gpu : s->kind->apply)(s, &d->now, &d->next, &d->message));
+    picture swap = d->now;
+    d->now = d->next;
+    d->next = swap;
+    return oas_stage_step(s, &d->message);
+}
+
 /* Takes d->now through stage i and all after it, as far as it gets. */
 static oasis_status run_from(oasis_degrader *d, int i)
 {
@@ -207,6 +289,7 @@ static oasis_status run_from(oasis_degrader *d, int i)
         if (!s->active)
             continue;
         if (s->kind->push) {
+            OAS_TRY(oas_picture_bring(&d->now, false, &d->message));
             OAS_TRY(s->kind->push(s, &d->now, &d->message));
             OAS_TRY(oas_stage_step(s, &d->message));
             oasis_status status;
@@ -214,11 +297,7 @@ static oasis_status run_from(oasis_degrader *d, int i)
                 OAS_TRY(run_from(d, i + 1));
             return status < 0 ? status : OASIS_OK;
         }
-        OAS_TRY(s->kind->apply(s, &d->now, &d->next, &d->message));
-        OAS_TRY(oas_stage_step(s, &d->message));
-        picture swap = d->now;
-        d->now = d->next;
-        d->next = swap;
+        OAS_TRY(apply(d, s));
     }
     return arrive(d);
 }
@@ -269,6 +348,8 @@ static oasis_status send_frame(oasis_degrader *d, const oasis_frame *frame)
 oasis_status oasis_degrader_send(oasis_degrader *degrader, const oasis_frame *frame)
 {
     OAS_TRY(degrader->failed);
+    if (degrader->gpu)
+        oas_cuda_use(degrader->gpu->cuda); /* another thread may have opened it */
     oasis_status status = send_frame(degrader, frame);
     if (status < 0)
         degrader->failed = status;
@@ -305,20 +386,27 @@ static oasis_status clip(oasis_degrader *d, const oasis_frame *in, int n, oasis_
     return done == n ? OASIS_OK : oas_fail(&d->message, OASIS_E_UNSUPPORTED, "degrade: %d frames came of %d", done, n);
 }
 
+oasis_status oasis_degrader_clip(oasis_degrader **degrader, const oasis_degrade_options *options, const oasis_frame *in,
+                                 int n, oasis_frame *out, oasis_message *message)
+{
+    if (n < 1)
+        return oas_fail(message, OASIS_E_ARGUMENT, "degrade: a clip of %d frames", n);
+    memset(out, 0, (size_t)n * sizeof *out);
+    OAS_TRY(open_or_begin(degrader, options, in[0].width, in[0].height, message));
+    oasis_status status = clip(*degrader, in, n, out);
+    if (status < 0) {
+        oas_fail(message, status, "%s", (*degrader)->message.text);
+        for (int i = 0; i < n; i++)
+            oasis_frame_free(&out[i]);
+    }
+    return status;
+}
+
 oasis_status oasis_degrade_clip(const oasis_degrade_options *options, const oasis_frame *in, int n, oasis_frame *out,
                                 oasis_message *message)
 {
     oasis_degrader *d = NULL;
-    if (n < 1)
-        return oas_fail(message, OASIS_E_ARGUMENT, "degrade: a clip of %d frames", n);
-    memset(out, 0, (size_t)n * sizeof *out);
-    OAS_TRY(oasis_degrader_open(&d, options, in[0].width, in[0].height, message));
-    oasis_status status = clip(d, in, n, out);
-    if (status < 0) {
-        oas_fail(message, status, "%s", d->message.text);
-        for (int i = 0; i < n; i++)
-            oasis_frame_free(&out[i]);
-    }
+    oasis_status status = oasis_degrader_clip(&d, options, in, n, out, message);
     oasis_degrader_close(&d);
     return status;
 }

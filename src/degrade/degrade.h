@@ -2,6 +2,7 @@
 #ifndef OAS_DEGRADE_DEGRADE_H
 #define OAS_DEGRADE_DEGRADE_H
 
+#include "degrade/gpu.h"
 #include "degrade/stage.h"
 
 enum { MAX_STAGES = 12 };
@@ -17,6 +18,8 @@ struct oasis_degrader {
     oasis_degrade_options options;
     int width, height, out_width, out_height;
     oas_pool *pool;
+    int device;       /* the GPU's number, -1: the CPU */
+    degrade_gpu *gpu; /* NULL on the CPU */
     stage stages[MAX_STAGES];
     int n_stages;
     picture now, next;               /* the picture between two stages */

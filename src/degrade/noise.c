@@ -10,6 +10,7 @@
  * power of two; grey noise takes x as luma.  x is in [0, 1], or in [0, 255] in the other domain (doc: oasis/degrade.h),
  * where the noise is sqrt(255) times weaker.
  */
+#include "degrade/gpu.h"
 #include "degrade/stage.h"
 
 #include "base/memory.h"
@@ -126,16 +127,41 @@ static void poisson_slab(void *task, int64_t slab, int worker)
     }
 }
 
+static float strength_now(const stage *s)
+{
+    const struct noise *n = s->state;
+    return (float)(n->poisson ? s->walks[0].value : s->walks[0].value / 255);
+}
+
 static oasis_status noise_apply(stage *s, const picture *in, picture *out, oasis_message *message)
 {
     struct noise *n = s->state;
     OAS_TRY(oas_picture_size(out, in->width, in->height, message));
     if (n->poisson)
         OAS_TRY(tables_make(s, n, in, message));
-    struct noise_task t = {s, n, in, out, (float)(n->poisson ? s->walks[0].value : s->walks[0].value / 255)};
+    struct noise_task t = {s, n, in, out, strength_now(s)};
     oas_pool_run(s->pool, (in->height + ROWS_PER_SLAB - 1) / ROWS_PER_SLAB, n->poisson ? poisson_slab : gaussian_slab,
                  &t);
     return OASIS_OK;
+}
+
+static oasis_status noise_apply_gpu(stage *s, const picture *in, picture *out, oasis_message *message)
+{
+    const struct noise *n = s->state;
+    degrade_gpu *g = s->gpu;
+    const struct cuda_degrade *gpu = g->cuda->tables.degrade;
+    oas_rng rng = oas_stage_rng(s, 0);
+    cuda_noise how = {.key = {rng.key[0], rng.key[1]}, .stream = rng.counter[3], .frame = rng.counter[2]};
+    how.width = in->width;
+    how.height = in->height;
+    how.strength = strength_now(s);
+    how.grey = n->grey;
+    OAS_TRY(oas_picture_size_on_gpu(out, in->width, in->height, message));
+    if (!n->poisson)
+        return oas_gpu_put(gpu->gaussian(g->cuda, out->device, in->device, &how), "add noise", message);
+    const cuda_poisson *tables;
+    OAS_TRY(oas_gpu_poisson(g, s->options->poisson, &tables, message));
+    return oas_gpu_put(gpu->poisson(g->cuda, out->device, in->device, &how, tables, g->levels), "add noise", message);
 }
 
 static void noise_close(stage *s)
@@ -150,5 +176,6 @@ const degradation oas_degradation_noise = {
     .name = "noise",
     .draw = noise_draw,
     .apply = noise_apply,
+    .apply_gpu = noise_apply_gpu,
     .close = noise_close,
 };

@@ -9,11 +9,14 @@
 #include "image/resize.h"
 
 #include "base/memory.h"
+#include "degrade/gpu.h"
 #include "degrade/stage.h"
 
 #include <math.h>
 
 enum { LEAST_SIDE = 2, MOST_SIDE = 32768 };
+
+static const double BICUBIC_A = -0.75; /* OpenCV's */
 
 static const char *const filter_names[3] = {"bicubic", "bilinear", "area"};
 
@@ -24,7 +27,16 @@ struct resize {
     oas_resize_spec spec; /* of the resizer */
 };
 
-/* The filter of OpenCV's bicubic has a = -0.75. */
+static oasis_status resample_gpu(const struct resize *r, degrade_gpu *g, const picture *in, int width, int height,
+                                 picture *out, oasis_message *message)
+{
+    cuda_sampling how = {in->width, in->height, width, height, (int32_t)r->filter, BICUBIC_A};
+    OAS_TRY(oas_picture_size_on_gpu(out, width, height, message));
+    OAS_TRY(oas_gpu_floats(g->cuda, &g->mid, &g->mid_capacity, (size_t)in->height * (size_t)width * 3, message));
+    return oas_gpu_put(g->cuda->tables.degrade->resample(g->cuda, out->device, g->mid, in->device, &how), "resize",
+                       message);
+}
+
 static oasis_status resample(struct resize *r, oas_pool *pool, const picture *in, int width, int height, picture *out,
                              oasis_message *message)
 {
@@ -34,7 +46,7 @@ static oasis_status resample(struct resize *r, oas_pool *pool, const picture *in
                             .out_height = height,
                             .channels = 3,
                             .filter = r->filter,
-                            .a = -0.75};
+                            .a = BICUBIC_A};
     OAS_TRY(oas_picture_size(out, width, height, message));
     const oas_resize_spec *old = &r->spec;
     if (!r->resizer || old->in_width != in->width || old->in_height != in->height || old->out_width != width ||
@@ -90,17 +102,29 @@ static int even_side(int side, double factor)
     return half < LEAST_SIDE / 2 ? LEAST_SIDE : half > MOST_SIDE / 2 ? MOST_SIDE : 2 * (int)half;
 }
 
+static double factor_now(const stage *s)
+{
+    return s->walks[((const struct resize *)s->state)->factor].value;
+}
+
 static oasis_status resize_apply(stage *s, const picture *in, picture *out, oasis_message *message)
 {
-    struct resize *r = s->state;
-    double factor = s->walks[r->factor].value;
-    return resample(r, s->pool, in, even_side(in->width, factor), even_side(in->height, factor), out, message);
+    double factor = factor_now(s);
+    return resample(s->state, s->pool, in, even_side(in->width, factor), even_side(in->height, factor), out, message);
+}
+
+static oasis_status resize_apply_gpu(stage *s, const picture *in, picture *out, oasis_message *message)
+{
+    double factor = factor_now(s);
+    return resample_gpu(s->state, s->gpu, in, even_side(in->width, factor), even_side(in->height, factor), out,
+                        message);
 }
 
 const degradation oas_degradation_resize = {
     .name = "resize",
     .draw = resize_draw,
     .apply = resize_apply,
+    .apply_gpu = resize_apply_gpu,
     .close = resize_close,
 };
 
@@ -116,9 +140,15 @@ static oasis_status fit_apply(stage *s, const picture *in, picture *out, oasis_m
     return resample(s->state, s->pool, in, s->out_width, s->out_height, out, message);
 }
 
+static oasis_status fit_apply_gpu(stage *s, const picture *in, picture *out, oasis_message *message)
+{
+    return resample_gpu(s->state, s->gpu, in, s->out_width, s->out_height, out, message);
+}
+
 const degradation oas_degradation_fit = {
     .name = "fit",
     .draw = fit_draw,
     .apply = fit_apply,
+    .apply_gpu = fit_apply_gpu,
     .close = resize_close,
 };

@@ -1,35 +1,9 @@
-/* Pictures, walks and notes: what all degradations need. */
+/* Walks and notes: what all degradations need. */
 #include "degrade/stage.h"
 
 #include "base/memory.h"
 
 #include <string.h>
-
-/* ---- pictures ---------------------------------------------------------------------------------------------------- */
-
-oasis_status oas_picture_size(picture *p, int width, int height, oasis_message *message)
-{
-    size_t n;
-    if (oas_mul_overflows((size_t)width, (size_t)height, &n) || oas_mul_overflows(n, 3, &n))
-        return oas_fail(message, OASIS_E_ARGUMENT, "degrade: a picture of %dx%d is too large", width, height);
-    if (n > p->capacity) {
-        oas_free(p->rgb);
-        p->capacity = 0;
-        p->rgb = oas_alloc_unset(n, sizeof *p->rgb);
-        if (!p->rgb)
-            return oas_fail_memory(message, n * sizeof *p->rgb, "a picture being degraded");
-        p->capacity = n;
-    }
-    p->width = width;
-    p->height = height;
-    return OASIS_OK;
-}
-
-void oas_picture_free(picture *p)
-{
-    oas_free(p->rgb);
-    *p = (picture){0};
-}
 
 /* ---- drawing ----------------------------------------------------------------------------------------------------- */
 

@@ -16,15 +16,26 @@
 
 #include <oasis/degrade.h>
 
-/* A picture between stages: RGB float, 0 to 1 when nothing exceeds it; the memory is reused. */
+/*
+ * A picture between stages: RGB float, 0 to 1 when nothing exceeds it; the memory is reused.  With a GPU (`cuda`, set
+ * before the first size) it may lie there: then `device` has the values, and what is in `rgb` is of no meaning.
+ */
 typedef struct picture {
     int width, height;
-    float *rgb;      /* [height][width][3] */
+    float *rgb;      /* [height][width][3]; pinned with a GPU */
     size_t capacity; /* floats */
+    struct oas_cuda *cuda;
+    float *device;
+    size_t device_capacity;
+    bool on_device;
 } picture;
 
-/* Makes room for width x height; the contents are not kept.  Fails with OASIS_E_MEMORY. */
+/* Makes room for width x height, on the host or on the GPU; the contents are not kept.  Fails with OASIS_E_MEMORY. */
 oasis_status oas_picture_size(picture *p, int width, int height, oasis_message *message);
+oasis_status oas_picture_size_on_gpu(picture *p, int width, int height, oasis_message *message);
+
+/* Brings the values to the GPU, or back from it; nothing where they are there. */
+oasis_status oas_picture_bring(picture *p, bool to_gpu, oasis_message *message);
 void oas_picture_free(picture *p);
 
 typedef struct walk {
@@ -56,6 +67,9 @@ typedef struct degradation {
     /* out = degraded(in), any size. */
     oasis_status (*apply)(stage *s, const picture *in, picture *out, oasis_message *message);
 
+    /* The same with both on the GPU of s->gpu: work on its stream.  NULL: there is only the other. */
+    oasis_status (*apply_gpu)(stage *s, const picture *in, picture *out, oasis_message *message);
+
     /* In place of apply, for what needs later frames: takes a picture (NULL after the last), and gives back what is
      * ready: OASIS_OK, OASIS_AGAIN when it wants more, OASIS_END after the last. */
     oasis_status (*push)(stage *s, const picture *in, oasis_message *message);
@@ -79,6 +93,7 @@ struct stage {
     void *state;
     const oasis_degrade_options *options;
     oas_pool *pool;
+    struct degrade_gpu *gpu;   /* degrade/gpu.h; NULL: the CPU alone */
     int in_width, in_height;   /* of the clip */
     int out_width, out_height; /* of what the pipeline makes of it */
 };

@@ -18,6 +18,7 @@
 #include <libavutil/cpu.h>
 
 #include <libswscale/swscale.h>
+#include <string.h>
 
 enum { LEAST_SIDE = 16 };
 
@@ -276,16 +277,16 @@ static oasis_status video_push(stage *s, const picture *in, oasis_message *messa
 
 static oasis_status video_pull(stage *s, picture *out, oasis_message *message)
 {
-    (void)message;
     struct video *v = s->state;
     struct waiting *w = v->first;
     if (!w)
         return v->ended ? OASIS_END : OASIS_AGAIN;
+    OAS_TRY(oas_picture_size(out, v->width, v->height, message));
+    memcpy(out->rgb, w->picture.rgb, (size_t)v->width * (size_t)v->height * 3 * sizeof *out->rgb);
     v->first = w->next;
     if (!v->first)
         v->last = NULL;
-    oas_picture_free(out);
-    *out = w->picture;
+    oas_picture_free(&w->picture);
     oas_free(w);
     return OASIS_OK;
 }

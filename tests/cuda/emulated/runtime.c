@@ -10,8 +10,9 @@
 
 enum { GPUS = 2 };
 
-oasis_status oas_cuda_new(oas_cuda **out, int index, oasis_message *message)
+oasis_status oas_cuda_open(oas_cuda **out, int index, bool beside, oasis_message *message)
 {
+    (void)beside;
     if (index < 0 || index >= GPUS)
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d was asked for, but there are %d (emulated)", index, GPUS);
     oas_cuda *c = oas_alloc(1, sizeof *c);
@@ -19,7 +20,6 @@ oasis_status oas_cuda_new(oas_cuda **out, int index, oasis_message *message)
         return oas_fail_memory(message, sizeof *c, "the GPU");
     c->index = index;
     c->processors = 4;
-    oas_cuda_set_tables(&c->tables);
     *out = c;
     return OASIS_OK;
 }
@@ -28,7 +28,8 @@ void oas_cuda_free(oas_cuda **c)
 {
     if (!*c)
         return;
-    oas_cuda_close_libraries(*c);
+    if ((*c)->close)
+        (*c)->close(*c);
     oas_free(*c);
     *c = NULL;
 }
