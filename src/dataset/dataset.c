@@ -53,6 +53,8 @@ struct oasis_dataset {
     oas_store *store;
     base *bases;
     int count;
+    oasis_degrader **idle; /* room for one of every thread: what they have of a GPU is not taken for every base */
+    int n_idle, most_idle;
     pthread_mutex_t lock;
     pthread_cond_t changed;
 };
@@ -68,8 +70,10 @@ oasis_status oasis_dataset_open(oasis_dataset **out, const oasis_train_options *
     /* All that are still to be used, those got ready ahead, one for every thread, and one for clips to look at. */
     d->count = (options->reuse - 1) * options->mix + 3 * oasis_train_data_threads(options) + 2;
     d->bases = oas_alloc((size_t)d->count, sizeof *d->bases);
+    d->most_idle = options->data_threads + 1;
+    d->idle = oas_alloc((size_t)d->most_idle, sizeof *d->idle);
     oasis_status s =
-        d->bases ? OASIS_OK : oas_fail_memory(message, (size_t)d->count * sizeof *d->bases, "the training data");
+        d->bases && d->idle ? OASIS_OK : oas_fail_memory(message, (size_t)d->count * sizeof *d->bases, "the training data");
     if (s == OASIS_OK)
         s = oas_store_new(&d->store, options, message);
     if (s < 0)
@@ -116,6 +120,9 @@ void oasis_dataset_close(oasis_dataset **out)
         free_frames(&d->bases[i].truth);
         free_frames(&d->bases[i].low);
     }
+    while (d->n_idle > 0)
+        oasis_degrader_close(&d->idle[--d->n_idle]);
+    oas_free(d->idle);
     oas_free(d->bases);
     oas_store_free(&d->store);
     pthread_cond_destroy(&d->changed);
@@ -165,22 +172,45 @@ static double draw_scale(const oasis_train_options *o, oas_rng *rng)
     return u < 0.6 ? 4 : u < 0.9 ? between : 1;
 }
 
+/* One that has degraded before, or NULL. */
+static oasis_degrader *take_degrader(oasis_dataset *d)
+{
+    pthread_mutex_lock(&d->lock);
+    oasis_degrader *degrader = d->n_idle > 0 ? d->idle[--d->n_idle] : NULL;
+    pthread_mutex_unlock(&d->lock);
+    return degrader;
+}
+
+static void give_degrader(oasis_dataset *d, oasis_degrader *degrader)
+{
+    pthread_mutex_lock(&d->lock);
+    if (degrader && d->n_idle < d->most_idle) {
+        d->idle[d->n_idle++] = degrader;
+        degrader = NULL;
+    }
+    pthread_mutex_unlock(&d->lock);
+    oasis_degrader_close(&degrader);
+}
+
 /* Degrades the frames and enlarges them to their size again, as upscaling does before the network. */
-static oasis_status degrade(const oasis_train_options *o, double temporal_step, uint64_t seed, oas_rng *rng,
+static oasis_status degrade(oasis_dataset *d, const oasis_clip_request *request, uint64_t seed, oas_rng *rng,
                             const frame_list *truth, frame_list *low, oasis_message *message)
 {
     oasis_degrade_options how;
     oasis_degrade_options_init(&how);
-    how.scale = draw_scale(o, rng);
+    how.scale = draw_scale(d->options, rng);
     how.seed = (int64_t)(seed >> 11);
-    how.temporal_step = temporal_step;
+    how.temporal_step = request->temporal_step;
+    how.device = request->device;
     how.fast_video = true;
     how.threads = 1; /* other clips are made at the same time */
     oasis_frame *small = oas_alloc((size_t)truth->n, sizeof *small);
     if (!small)
         return oas_fail_memory(message, (size_t)truth->n * sizeof *small, "the frames of a clip");
     oas_resizer *r = NULL;
-    oasis_status s = oasis_degrade_clip(&how, truth->frame, truth->n, small, message);
+    oasis_degrader *degrader = take_degrader(d);
+    oasis_status s = oasis_degrader_clip(&degrader, &how, truth->frame, truth->n, small, message);
+    give_degrader(d, degrader);
     if (s == OASIS_OK) {
         oas_resize_spec spec = {
             .in_width = small[0].width, .in_height = small[0].height, .channels = 3, .a = BICUBIC_A};
@@ -211,7 +241,7 @@ size_t oasis_dataset_memory(const oasis_dataset *d)
     return (size_t)d->count * each + (size_t)(o->cache * 1048576.);
 }
 
-static oasis_status make_base(oasis_dataset *d, base *b, double temporal_step, oasis_message *message)
+static oasis_status make_base(oasis_dataset *d, base *b, const oasis_clip_request *request, oasis_message *message)
 {
     const oasis_train_options *o = d->options;
     const base_key *k = &b->key;
@@ -229,7 +259,7 @@ static oasis_status make_base(oasis_dataset *d, base *b, double temporal_step, o
     if (b->text)
         OAS_TRY(oas_caption(b->truth.frame, k->frames, &rng, message));
     if (o->stage != OASIS_STAGE_DIFFUSION)
-        return degrade(o, temporal_step, oas_rng_derive(k->seed, k->number), &rng, &b->truth, &b->low, message);
+        return degrade(d, request, oas_rng_derive(k->seed, k->number), &rng, &b->truth, &b->low, message);
     for (int i = 0; i < k->frames; i++) /* nobody will look at them: degrading takes longest */
         memcpy(b->low.frame[i].rgb, b->truth.frame[i].rgb, (size_t)width * (size_t)height * 3 * sizeof(float));
     return OASIS_OK;
@@ -258,7 +288,7 @@ static base *find_place(oasis_dataset *d, const base_key *key)
 }
 
 /* The base, ready, with this thread among its users. */
-static oasis_status take_base(oasis_dataset *d, const base_key *key, double temporal_step, base **out,
+static oasis_status take_base(oasis_dataset *d, const base_key *key, const oasis_clip_request *request, base **out,
                               oasis_message *message)
 {
     pthread_mutex_lock(&d->lock);
@@ -280,7 +310,7 @@ static oasis_status take_base(oasis_dataset *d, const base_key *key, double temp
         return OASIS_OK;
     free_frames(&b->truth);
     free_frames(&b->low);
-    oasis_status s = make_base(d, b, temporal_step, message);
+    oasis_status s = make_base(d, b, request, message);
     pthread_mutex_lock(&d->lock);
     b->ready = s == OASIS_OK;
     b->used = b->ready;
@@ -344,7 +374,7 @@ oasis_status oasis_dataset_clip(void *dataset, const oasis_clip_request *r, oasi
     if (r->validation)
         key.seed = oas_rng_derive(r->seed, UINT64_MAX);
     base *b = NULL;
-    OAS_TRY(take_base(d, &key, r->temporal_step, &b, message));
+    OAS_TRY(take_base(d, &key, r, &b, message));
     if (r->prepare) {
         give_base(d, b);
         return OASIS_OK;

@@ -147,12 +147,18 @@ int oas_feed_clips(const oasis_train_options *o)
     return 2 * o->batch + oasis_train_data_threads(o) + 1;
 }
 
+const char *oas_clip_device(const oasis_train_options *o)
+{
+    return o->data_device ? "cpu" : o->device ? o->device : "auto";
+}
+
 /* What to ask the source for clip `index`.  All clips of a base are degraded as its first one asks. */
 static oasis_clip_request request(const oasis_train_options *o, uint64_t index)
 {
     uint64_t per_step = (uint64_t)o->batch * (uint64_t)o->accumulate * (uint64_t)oas_ranks(o);
     oasis_clip_request r = {.index = index, .seed = (uint64_t)o->seed, .frames = oas_clip_frames(o)};
     r.width = o->width, r.height = o->height;
+    r.device = oas_clip_device(o);
     r.temporal_step = oas_temporal_step(o, (int64_t)(oasis_clip_base(o, index) * (uint64_t)o->reuse / per_step));
     return r;
 }

@@ -122,7 +122,8 @@ static const oasis_option rows[] = {
     NUMBER("scale", scale, 0, 16, "0", "factor of degradation; 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %)", "Data"),
     INT("reuse", reuse, 1, 1000, "4", "clips cut from one that was read and degraded", "Data"),
     INT("mix", mix, 0, 1000, "4", "how far apart they are, in such bases; all are kept in memory", "Data"),
-    INT("data-threads", data_threads, 0, 1024, "0", "threads that make clips, 0 = 1, or beside a GPU all processors but one; which clips does not depend on it", "Data"),
+    INT("data-threads", data_threads, 0, 1024, "0", "threads that make clips; 0 = 1, or beside a GPU all processors but one; which clips does not depend on it", "Data"),
+    CHOICE("data-device", data_device, "auto|cpu", "auto", "where clips are degraded: on the device that trains, or the CPU; codecs always on the CPU", "Data"),
     NUMBER("cache", cache, 0, 1e6, "512", "MiB of decoded pictures and short videos that are kept", "Data"),
 
     NUMBER("checkpoint-minutes", checkpoint_minutes, 0, 1e6, "10", "minutes between checkpoints", "Files"),

@@ -62,6 +62,9 @@ void oas_feed_free(feed **f);
 
 /* Frames of a clip as the feed makes it, and its floats. */
 int oas_clip_frames(const oasis_train_options *options);
+
+/* Where clips are degraded: the name of a device. */
+const char *oas_clip_device(const oasis_train_options *options);
 size_t oas_clip_floats(const oasis_train_options *options);
 
 /* Makes one clip here and now into `to`, both of whose blocks are of oas_clip_floats. */

@@ -87,6 +87,8 @@ static oasis_status choose_compute(oasis_trainer *t, oasis_message *message)
     if (t->options.compute == 2 && !bf16)
         return oas_fail(message, OASIS_E_UNSUPPORTED,
                         "this processor does not multiply bf16; say \"compute\": \"fp32\"");
+    t->where = oas_device_name(t->device);
+    t->options.device = t->where.text;
     *g = oas_device_graph(t->device, OAS_F32);
     g->compute = bf16 && t->options.compute != 1 ? OAS_BF16 : OAS_F32;
     g->checkpointing = t->options.checkpointing;
@@ -152,6 +154,7 @@ static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
     t->shows = t->options.show_every > 0 && !is_diffusion(t) && oas_rank(&t->options) == 0;
     for (int i = 0; t->shows && i < SHOWN_CLIPS; i++) {
         oasis_clip_request r = {.index = (uint64_t)i, .seed = (uint64_t)t->options.seed, .validation = true};
+        r.device = oas_clip_device(&t->options);
         r.frames = oas_clip_frames(&t->options);
         r.width = t->options.width, r.height = t->options.height;
         r.temporal_step = t->options.temporal_step;

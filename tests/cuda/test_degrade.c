@@ -4,8 +4,10 @@
  */
 #include "degrade/degrade.h"
 #include "degrade/kernel.h"
+#include "train/train.h"
 
 #include <math.h>
+#include <oasis/dataset.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -261,7 +263,7 @@ static void add_differences(differences *d, const oasis_frame *a, const oasis_fr
     }
 }
 
-static oasis_degrade_options options_of(int64_t seed, bool video, const char *device)
+static oasis_degrade_options options_of(int64_t seed, bool video, const char *where)
 {
     oasis_degrade_options o;
     oasis_degrade_options_init(&o);
@@ -272,7 +274,7 @@ static oasis_degrade_options options_of(int64_t seed, bool video, const char *de
     o.scale = 1 + (double)(seed % 4);
     o.temporal_step = seed % 2 ? 1 : 0;
     o.poisson = seed % 3 ? OASIS_POISSON_UNIT : OASIS_POISSON_BYTE;
-    o.device = device;
+    o.device = where;
     return o;
 }
 
@@ -376,6 +378,77 @@ static void test_memory(void **unused)
     free_clip(in);
 }
 
+/* ---- training clips ---------------------------------------------------------------------------------------------- */
+
+enum { CLIPS = 12, CLIP_FRAMES = 5, CLIP_SIDE = 32 };
+
+/* Clips that three threads draw and degrade, one after the other; the status of the first that is not there. */
+static oasis_status feed_clips(const char *where, float *all, oasis_message *why)
+{
+    oasis_train_options o;
+    oasis_dataset *d = NULL;
+    feed *clips_made = NULL;
+    oasis_train_options_init(&o);
+    o.frames = CLIP_FRAMES;
+    o.width = o.height = CLIP_SIDE;
+    o.middle = 0;
+    o.reuse = 2;
+    o.mix = 1;
+    o.patterns = 1; /* the file is not read */
+    o.consistent_steps = 1;
+    o.data_threads = 3;
+    o.device = where;
+    const char *folder = getenv("OASIS_SOURCE");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/doc/demo.jpg", folder ? folder : ".");
+    assert_int_equal(oasis_option_set(oasis_train_option_rows(), &o, "data", path, why), OASIS_OK);
+    oasis_status s = oasis_dataset_open(&d, &o, why);
+    if (s == OASIS_OK)
+        s = oas_feed_new(&clips_made, &o, oasis_dataset_clip, d, 0, why);
+    size_t floats = oas_clip_floats(&o);
+    for (size_t i = 0; i < CLIPS && s == OASIS_OK; i++) {
+        clip c;
+        s = oas_feed_next(clips_made, &c, why);
+        if (s == OASIS_OK)
+            memcpy(all + i * floats, c.low, floats * sizeof *all);
+    }
+    oas_feed_free(&clips_made);
+    oasis_dataset_close(&d);
+    return s;
+}
+
+/* Every thread has a degrader with what it keeps of the GPU; all of that is given back. */
+static void test_training_clips(void **unused)
+{
+    (void)unused;
+    enum { VALUES = CLIPS * CLIP_FRAMES * CLIP_SIDE * CLIP_SIDE * 3 };
+    float *cpu = malloc(VALUES * sizeof *cpu), *gpu = malloc(VALUES * sizeof *gpu);
+    oasis_message why = {""};
+    size_t before, after, total;
+    assert_non_null(cpu);
+    assert_non_null(gpu);
+    if (feed_clips("cpu", cpu, &why) != OASIS_OK) {
+        printf("    left out, since OASIS_SOURCE does not name the source's folder: %s\n", why.text);
+        free(cpu);
+        free(gpu);
+        skip();
+    }
+    assert_int_equal(feed_clips("cuda", gpu, &why), OASIS_OK);
+    oas_cuda_memory(f.gpu->cuda, &before, &total);
+    assert_int_equal(feed_clips("cuda:0", gpu, &why), OASIS_OK);
+    oas_cuda_memory(f.gpu->cuda, &after, &total);
+    assert_true(after >= before);
+    double sum = 0;
+    for (int i = 0; i < VALUES; i++)
+        sum += fabs((double)cpu[i] - (double)gpu[i]) / 2; /* in [-1,1] */
+    printf("    training clips: %.2g levels in the mean\n", sum / VALUES / LEVEL);
+    assert_true(sum <= VIDEO_LEVELS * LEVEL * VALUES);
+    assert_int_equal(feed_clips("cuda:999", gpu, &why), OASIS_E_DEVICE);
+    assert_non_null(strstr(why.text, "GPU 999 was asked for"));
+    free(cpu);
+    free(gpu);
+}
+
 static int setup(void **unused)
 {
     (void)unused;
@@ -397,7 +470,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blur),    cmocka_unit_test(test_filter), cmocka_unit_test(test_resize),
         cmocka_unit_test(test_noise),   cmocka_unit_test(test_clips),  cmocka_unit_test(test_clips_with_video),
-        cmocka_unit_test(test_devices), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_devices), cmocka_unit_test(test_memory), cmocka_unit_test(test_training_clips),
     };
     if (oas_cuda_count() == 0) {
         printf("no GPU, nothing to test\n");
