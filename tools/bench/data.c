@@ -3,9 +3,9 @@
  *
  *     bench_data CLIPS FRAMES SIZE THREADS PATH... [KEY=VALUE...]
  *
- * Prints processor time per clip (in the second half most files are decoded already), clips per second, and a checksum
- * over all clips.  KEY=VALUE sets what a configuration
- * of `oasis train` may set.
+ * Prints processor time per clip (in the second half most files are decoded already), clips and bases per second, and a
+ * checksum over all clips.  KEY=VALUE sets what a configuration of `oasis train` may set; device=NAME, which may be given
+ * several times, has clips degraded there: a row for each, cpu when there is none.
  */
 #include "train/train.h"
 
@@ -38,7 +38,14 @@ static int fail(const char *why)
     return EXIT_FAILURE;
 }
 
-static bool read_options(int argc, char **argv, oasis_train_options *o, oasis_message *message)
+enum { MOST_DEVICES = 8 };
+
+typedef struct devices {
+    const char *name[MOST_DEVICES];
+    int count;
+} devices;
+
+static bool read_options(int argc, char **argv, oasis_train_options *o, devices *on, oasis_message *message)
 {
     oasis_train_options_init(o);
     o->batch = 1;
@@ -49,41 +56,64 @@ static bool read_options(int argc, char **argv, oasis_train_options *o, oasis_me
         char *equals = strchr(argv[i], '=');
         if (equals)
             *equals = 0;
+        if (equals && strcmp(argv[i], "device") == 0) {
+            if (on->count < MOST_DEVICES)
+                on->name[on->count++] = equals + 1;
+            continue;
+        }
         fine = oasis_option_set(oasis_train_option_rows(), o, equals ? argv[i] : "data", equals ? equals + 1 : argv[i],
                                 message) == OASIS_OK;
     }
     return fine;
 }
 
-int main(int argc, char **argv)
+/* One row: clips with everything read anew, on the device that o names. */
+static bool measure(const oasis_train_options *o, int clips, oasis_message *message)
 {
-    oasis_message message = {""};
-    oasis_train_options o;
     oasis_dataset *dataset = NULL;
     feed *f = NULL;
-    if (argc < 6)
-        return fail("usage: bench_data CLIPS FRAMES WxH THREADS PATH... [KEY=VALUE...]");
-    if (!read_options(argc, argv, &o, &message) || oasis_dataset_open(&dataset, &o, &message) < 0)
-        return fail(message.text);
+    if (oasis_dataset_open(&dataset, o, message) < 0)
+        return false;
     uint64_t sum = 0;
-    int clips = atoi(argv[1]);
     double half = 0, wall = seconds(CLOCK_MONOTONIC), processor = seconds(CLOCK_PROCESS_CPUTIME_ID);
-    oasis_status s = oas_feed_new(&f, &o, oasis_dataset_clip, dataset, 0, &message);
+    oasis_status s = oas_feed_new(&f, o, oasis_dataset_clip, dataset, 0, message);
     for (int i = 0; i < clips && s == OASIS_OK; i++) {
         clip c;
         if (i == clips / 2)
             half = seconds(CLOCK_PROCESS_CPUTIME_ID);
-        s = oas_feed_next(f, &c, &message);
+        s = oas_feed_next(f, &c, message);
         if (s == OASIS_OK)
-            sum = checksum(checksum(sum, c.low, oas_clip_floats(&o)), c.truth, oas_clip_floats(&o));
+            sum = checksum(checksum(sum, c.low, oas_clip_floats(o)), c.truth, oas_clip_floats(o));
     }
     wall = seconds(CLOCK_MONOTONIC) - wall;
     oas_feed_free(&f); /* clips under way are finished, and counted */
     processor = seconds(CLOCK_PROCESS_CPUTIME_ID) - processor;
     half = (seconds(CLOCK_PROCESS_CPUTIME_ID) - half) / (clips - clips / 2);
     if (s == OASIS_OK)
-        printf("%d clips: %.2f ms of processor time each (%.2f in the second half), %.1f clips/s, checksum %016llx\n",
-               clips, 1e3 * processor / clips, 1e3 * half, clips / wall, (unsigned long long)sum);
+        printf("%-6s %d clips: %.2f ms of processor time each (%.2f in the second half), %.1f clips/s, %.1f bases/s, "
+               "checksum %016llx\n",
+               o->device, clips, 1e3 * processor / clips, 1e3 * half, clips / wall, clips / wall / o->reuse,
+               (unsigned long long)sum);
+    fflush(stdout);
     oasis_dataset_close(&dataset);
-    return s == OASIS_OK ? EXIT_SUCCESS : fail(message.text);
+    return s == OASIS_OK;
+}
+
+int main(int argc, char **argv)
+{
+    oasis_message message = {""};
+    oasis_train_options o;
+    devices on = {.count = 0};
+    if (argc < 6)
+        return fail("usage: bench_data CLIPS FRAMES WxH THREADS PATH... [KEY=VALUE...]");
+    if (!read_options(argc, argv, &o, &on, &message))
+        return fail(message.text);
+    if (on.count == 0)
+        on.name[on.count++] = "cpu";
+    for (int i = 0; i < on.count; i++) {
+        o.device = on.name[i];
+        if (!measure(&o, atoi(argv[1]), &message))
+            return fail(message.text);
+    }
+    return EXIT_SUCCESS;
 }
