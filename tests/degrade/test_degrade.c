@@ -287,11 +287,66 @@ static void test_refusals(void **unused)
     clip_free(in);
 }
 
+/* A degrader that is kept gives each clip what a new one does, whatever came before: other sizes, a failure. */
+static void test_kept(void **unused)
+{
+    (void)unused;
+    oasis_degrader *kept = NULL;
+    oasis_message why = {""};
+    for (int64_t seed = 1; seed <= 6; seed++) {
+        oasis_frame in[FRAMES], out[FRAMES], again[FRAMES];
+        oasis_degrade_options o = options_of(seed, (double)(seed % 2), 1 + (int)(seed % 3));
+        clip_new(in, 0);
+        o.scale = 1 + (double)(seed % 3);
+        assert_int_equal(oasis_degrade_clip(&o, in, FRAMES, out, &why), OASIS_OK);
+        assert_int_equal(oasis_degrader_clip(&kept, &o, in, FRAMES, again, &why), OASIS_OK);
+        for (int i = 0; i < FRAMES; i++) {
+            assert_true(out[i].width == again[i].width && out[i].height == again[i].height);
+            size_t n = (size_t)(out[i].width * out[i].height * 3);
+            assert_memory_equal(out[i].rgb, again[i].rgb, n * sizeof(float));
+        }
+        clip_free(out);
+        clip_free(again);
+        in[1].width--;
+        assert_int_equal(oasis_degrader_clip(&kept, &o, in, FRAMES, again, &why), OASIS_E_ARGUMENT);
+        assert_null(again[0].rgb);
+        in[1].width++;
+        clip_free(in);
+    }
+    oasis_degrader_close(&kept);
+}
+
+/* The words are those of every --device (cuda/name.c). */
+static void test_devices(void **unused)
+{
+    (void)unused;
+    static const char *const unknown[] = {"tpu", "", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "CPU"};
+    oasis_degrader *d = NULL;
+    oasis_message why = {""};
+    oasis_degrade_options o = options_of(1, 0, 1);
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        o.device = unknown[i];
+        assert_int_equal(oasis_degrader_open(&d, &o, W, H, &why), OASIS_E_ARGUMENT);
+        assert_non_null(strstr(why.text, "it is cpu, cuda, cuda:N (N from 0 on) or auto"));
+    }
+    o.device = "cuda:999";
+    assert_int_equal(oasis_degrader_open(&d, &o, W, H, &why), OASIS_E_DEVICE);
+    assert_non_null(strstr(why.text, "GPU 999 was asked for"));
+    assert_null(d);
+    static const char *const everywhere[] = {"cpu", "auto", NULL};
+    for (int i = 0; i < 3; i++) {
+        o.device = everywhere[i];
+        assert_int_equal(oasis_degrader_open(&d, &o, W, H, &why), OASIS_OK);
+        oasis_degrader_close(&d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bits),  cmocka_unit_test(test_content),  cmocka_unit_test(test_params),
-        cmocka_unit_test(test_draws), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_bits),    cmocka_unit_test(test_content),  cmocka_unit_test(test_params),
+        cmocka_unit_test(test_draws),   cmocka_unit_test(test_refusals), cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
