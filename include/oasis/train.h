@@ -118,7 +118,7 @@ typedef struct oasis_train_options {
     double video_share, video_shrink, patterns, text, parallax, cutouts;
     int data_threads; /* 0: see oasis_train_data_threads */
     int data_device; /* where clips are degraded: 0 = where the trainer computes; 1 = the CPU */
-    double cache; /* MiB */
+    double cache;    /* MiB */
     /* Files. */
     double checkpoint_minutes;
     int64_t log_every, show_every;
@@ -156,7 +156,7 @@ typedef struct oasis_clip_request {
     double temporal_step; /* of the degradation: 0 = consistent, 1 = RealBasicVSR's steps */
     bool validation;      /* of fixed clips to look at */
     bool prepare;         /* nothing to make yet: see below */
-    const char *device;   /* where to degrade, as in oasis_degrade_options; other clips follow from it by roundings alone */
+    const char *device;   /* where to degrade: as oasis_degrade_options; the clips are the same but for roundings */
 } oasis_clip_request;
 
 /*
