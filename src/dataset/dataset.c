@@ -72,8 +72,9 @@ oasis_status oasis_dataset_open(oasis_dataset **out, const oasis_train_options *
     d->bases = oas_alloc((size_t)d->count, sizeof *d->bases);
     d->most_idle = options->data_threads + 1;
     d->idle = oas_alloc((size_t)d->most_idle, sizeof *d->idle);
-    oasis_status s =
-        d->bases && d->idle ? OASIS_OK : oas_fail_memory(message, (size_t)d->count * sizeof *d->bases, "the training data");
+    oasis_status s = d->bases && d->idle
+                         ? OASIS_OK
+                         : oas_fail_memory(message, (size_t)d->count * sizeof *d->bases, "the training data");
     if (s == OASIS_OK)
         s = oas_store_new(&d->store, options, message);
     if (s < 0)
