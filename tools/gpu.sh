@@ -72,7 +72,7 @@ if [ -n "$prebuilt" ]; then
 else
     bin=$build tests=$build/tests
     say "building"
-    { cmake -S . -B "$build" -G Ninja -DOASIS_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native && ninja -C "$build"; } \
+    { cmake -S . -B "$build" -G Ninja -DOASIS_CUDA=ON && ninja -C "$build"; } \
         >"$logs/build.log" 2>&1 || { tail -40 "$logs/build.log" && exit 1; }
 fi
 oasis=$bin/oasis
@@ -196,6 +196,9 @@ if wanted pytorch; then
     theirs=$(figure torch.log paper_tiny_fps) theirs_vae=$(figure torch.log paper_vae_fps) seed=$(figure torch.log seedvr2_fps)
     row "PyTorch: heads 4,4,4, conditional tiny decoder" "$(compute '%.1f frames/s' a "$theirs")" ""
     row "ours over that" "$(compute %.2f 'a / b' "$ours" "$theirs")" "1.3"
+    few=$(figure step-few.log step_fps) theirs_few=$(figure torch.log paper_few_tiny_fps)
+    row "PyTorch: heads 1,3,8, conditional tiny decoder" "$(compute '%.1f frames/s' a "$theirs_few")" ""
+    row "ours over that" "$(compute %.2f 'a / b' "$few" "$theirs_few")" "1.3"
     row "PyTorch: heads 4,4,4, Wan VAE decoder" "$(compute '%.2f frames/s' a "$theirs_vae")" ""
     row "ours over that" "$(compute %.2f 'a / b' "$vae" "$theirs_vae")" "1.3"
     row "PyTorch: a network of SeedVR2-3B's shape" "$(compute '%.2f frames/s' a "$seed")" ""

@@ -70,7 +70,7 @@ oasis_status oasis_dataset_open(oasis_dataset **out, const oasis_train_options *
     /* All that are still to be used, those got ready ahead, one for every thread, and one for clips to look at. */
     d->count = (options->reuse - 1) * options->mix + 3 * oasis_train_data_threads(options) + 2;
     d->bases = oas_alloc((size_t)d->count, sizeof *d->bases);
-    d->most_idle = options->data_threads + 1;
+    d->most_idle = oasis_train_data_threads(options) + 1;
     d->idle = oas_alloc((size_t)d->most_idle, sizeof *d->idle);
     oasis_status s = d->bases && d->idle
                          ? OASIS_OK

@@ -7,7 +7,7 @@ Two networks with random weights, in bf16, written plainly for PyTorch alone (to
 
 paper     The paper's network: frames unshuffled by 4x8x8 and projected to latents, the transformer of Wan2.1-1.3B (30
           blocks of 1536, 12 heads of 128, 8960 wide inside; time and prompt folded into constants, as in our converted
-          model) with 4 global, 4 own-frame and 4 window (3x5x5) heads, then our conditional tiny decoder of the widths
+          model) with 4 global, 4 own-frame and 4 window (3x5x5) heads, or 1, 3 and 8 ("few"), then our conditional tiny decoder of the widths
           128, 64, 48, 24 or Wan2.1's video decoder (base width 96; a latent at a time, with its published memory).
 seedvr2   A network of SeedVR2-3B's shape: its video autoencoder (causal 3D convolutions, 128, 256, 512, 512 channels, two
           residuals a level in the encoder and three in the decoder, 8 in space, 4 in time, 16 latent channels; slices of 4
@@ -247,10 +247,9 @@ class Block(nn.Module):
         return [self.modulation, self.norm_q, self.norm_k, self.text] + layers
 
 
-def route(q, k, v, grid, third, mask, flex):
-    """q, k, v [N, heads, width]: a third of the heads each global, in their own frame, in a window."""
-    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-    heads = [tuple(x[i * third:(i + 1) * third] for x in (q, k, v)) for i in range(3)]
+def route(q, k, v, grid, counts, mask, flex):
+    """q, k, v [N, heads, width]: so many of the heads global, in their own frame, in a window."""
+    heads = list(zip(*(x.transpose(0, 1).split(counts) for x in (q, k, v))))
     everywhere = F.scaled_dot_product_attention(*(x[None] for x in heads[0]))[0]
     frames = [x.unflatten(1, (grid[0], -1)).transpose(0, 1) for x in heads[1]]
     own = F.scaled_dot_product_attention(*frames).transpose(0, 1).flatten(1, 2)
@@ -259,23 +258,23 @@ def route(q, k, v, grid, third, mask, flex):
     return torch.cat((everywhere, own, near)).transpose(0, 1).flatten(1)
 
 
-def run_block(weights, x, cos, sin, grid, heads, mask, flex):
+def run_block(weights, x, cos, sin, grid, counts, mask, flex):
     m, norm_q, norm_k, text, qkv, qkv_bias, o, o_bias, up, up_bias, down, down_bias = weights
     d = x.shape[-1]
     u = F.layer_norm(x, (d,), eps=1e-6) * (1 + m[1]) + m[0]
     q, k, v = F.linear(u, qkv, qkv_bias).chunk(3, -1)
     q, k = F.rms_norm(q, (d,), norm_q, 1e-6), F.rms_norm(k, (d,), norm_k, 1e-6)
-    q, k, v = (y.unflatten(-1, (heads, -1)) for y in (q, k, v))
-    seen = route(rotate(q, cos, sin), rotate(k, cos, sin), v, grid, heads // 3, mask, flex)
+    q, k, v = (y.unflatten(-1, (sum(counts), -1)) for y in (q, k, v))
+    seen = route(rotate(q, cos, sin), rotate(k, cos, sin), v, grid, counts, mask, flex)
     x = x + F.linear(seen, o, o_bias) * m[2] + text
     u = F.layer_norm(x, (d,), eps=1e-6) * (1 + m[4]) + m[3]
     return x + F.linear(F.gelu(F.linear(u, up, up_bias), approximate="tanh"), down, down_bias) * m[5]
 
 
 class Transformer(nn.Module):
-    def __init__(self, s):
+    def __init__(self, s, counts):
         super().__init__()
-        self.s = s
+        self.s, self.counts = s, counts
         self.project, self.patch = linear(16, 4 * 8 * 8 * 3), linear(s.dim, 64)
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.layers))
         self.modulation, self.head = parameter(2, s.dim), linear(64, s.dim)
@@ -295,7 +294,7 @@ class Transformer(nn.Module):
         x = c.unflatten(1, (h, 2)).unflatten(3, (w, 2)).permute(0, 1, 3, 5, 2, 4).reshape(t * h * w, 64)
         x = self.patch(x)
         for b in self.blocks:
-            x = self.run(b.weights(), x, self.cos, self.sin, s.grid, s.heads, self.mask, self.flex)
+            x = self.run(b.weights(), x, self.cos, self.sin, s.grid, self.counts, self.mask, self.flex)
         x = self.head(F.layer_norm(x, (s.dim,), eps=1e-6) * (1 + self.modulation[1]) + self.modulation[0])
         v = x.view(t, h, w, 2, 2, 16).permute(0, 5, 1, 3, 2, 4).reshape(t, 16, 2 * h, 2 * w)
         return c.permute(0, 3, 1, 2) - 0.4 * v
@@ -695,11 +694,14 @@ def measure(name, s, step, parts):
 
 
 def paper(s, pictures):
-    net, tiny = Transformer(s), TinyDecoder(s)
+    net, tiny = Transformer(s, (4, 4, 4)), TinyDecoder(s)
     pixels = pictures.enlarged()
     z = net(pixels)
     measure("paper_tiny", s, lambda: step_of(pictures, net, tiny),
             {"transformer": lambda: net(pixels), "decoder": lambda: tiny(z, pixels)})
+    net.counts = (1, 3, 8)
+    measure("paper_few_tiny", s, lambda: step_of(pictures, net, tiny), {"transformer": lambda: net(pixels)})
+    net.counts = (4, 4, 4)
     wan = WanDecoder(s)
     measure("paper_vae", s, lambda: step_of(pictures, net, wan), {"decoder": lambda: wan(z, pixels)})
 
