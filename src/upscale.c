@@ -172,7 +172,7 @@ oasis_status oasis_upscaler_send(oasis_upscaler *u, oasis_frame *frame)
                         u->sizes.in_height);
     if (u->queue_count == u->queue_size)
         return OASIS_AGAIN;
-    bool changed = u->scenes && oas_scene_push(u->scenes, frame->rgb);
+    bool changed = u->scenes && oas_scene_push(u->scenes, u->device->pool, frame->rgb);
     *queued(u, u->queue_count) = (waiting){*frame, changed && u->statistics.frames_in > 0};
     u->queue_count++;
     u->statistics.frames_in++;

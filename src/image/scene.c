@@ -121,55 +121,116 @@ static double colour_distance(const struct thumbnail *a, const struct thumbnail 
 
 /* ---- block search ------------------------------------------------------------------------------------------------ */
 
-static void block_copy(const struct thumbnail *t, int x, int y, float out[BLOCK * BLOCK])
+enum {
+    ACROSS = WIDTH - BLOCK + 1,
+    DOWN = HEIGHT - BLOCK + 1,
+    ROWS = HEIGHT / BLOCK
+}; /* places of a block; rows of blocks */
+
+/* The mean of the block at every place. */
+static void means_make(const struct thumbnail *t, float mean[DOWN][ACROSS])
 {
-    float mean = 0;
-    for (int j = 0; j < BLOCK; j++)
-        for (int i = 0; i < BLOCK; i++)
-            mean += out[j * BLOCK + i] = t->luma[y + j][x + i];
-    mean /= BLOCK * BLOCK;
-    for (int i = 0; i < BLOCK * BLOCK; i++)
-        out[i] -= mean;
+    float row[HEIGHT][ACROSS];
+    for (int y = 0; y < HEIGHT; y++)
+        for (int x = 0; x < ACROSS; x++) {
+            row[y][x] = 0;
+            for (int i = 0; i < BLOCK; i++)
+                row[y][x] += t->luma[y][x + i];
+        }
+    for (int y = 0; y < DOWN; y++)
+        for (int x = 0; x < ACROSS; x++) {
+            float sum = 0;
+            for (int j = 0; j < BLOCK; j++)
+                sum += row[y + j][x];
+            mean[y][x] = sum / (BLOCK * BLOCK);
+        }
 }
 
-static float absolute_sum(const float a[BLOCK * BLOCK])
+/*
+ * The sum of |t - mean - block| at (x, y), column by column, then over columns; once more than `most` in whole, what there
+ * is of it so far: most places are far off after a few rows.
+ */
+static float left_at(const struct thumbnail *t, int x, int y, float mean, const float block[BLOCK * BLOCK], float most)
 {
-    float sum = 0;
-    for (int i = 0; i < BLOCK * BLOCK; i++)
-        sum += fabsf(a[i]);
+    float column[BLOCK] = {0}, sum = 0;
+    for (int j = 0; j < BLOCK; j++) {
+        const float *row = &t->luma[y + j][x];
+        for (int i = 0; i < BLOCK; i++)
+            column[i] += fabsf(row[i] - mean - block[j * BLOCK + i]);
+        if (j % 2 == 0)
+            continue;
+        sum = ((column[0] + column[1]) + (column[2] + column[3])) + ((column[4] + column[5]) + (column[6] + column[7]));
+        if (sum > most)
+            break;
+    }
     return sum;
 }
 
-/* The least that is left of the block at (x, y) of `a` when some place of `b` within reach is taken off. */
-static float block_residual(const struct thumbnail *b, int x, int y, const float block[BLOCK * BLOCK])
+/* One frame is searched for in another. */
+struct search {
+    const struct thumbnail *a, *b;
+    float mean_a[DOWN][ACROSS], mean_b[DOWN][ACROSS];
+    double left[ROWS], contrast[ROWS]; /* by row of a's blocks */
+};
+
+static int within(int x, int most)
 {
-    int x0 = x > REACH_X ? x - REACH_X : 0, x1 = x + REACH_X < WIDTH - BLOCK ? x + REACH_X : WIDTH - BLOCK;
-    int y0 = y > REACH_Y ? y - REACH_Y : 0, y1 = y + REACH_Y < HEIGHT - BLOCK ? y + REACH_Y : HEIGHT - BLOCK;
-    float best = INFINITY;
+    return x < 0 ? 0 : x > most ? most : x;
+}
+
+/* The least that is left of a's block at (x, y), from which its mean was taken, at places of b within reach. */
+static float block_residual(const struct search *s, int x, int y, const float block[BLOCK * BLOCK])
+{
+    int x0 = within(x - REACH_X, ACROSS - 1), x1 = within(x + REACH_X, ACROSS - 1);
+    int y0 = within(y - REACH_Y, DOWN - 1), y1 = within(y + REACH_Y, DOWN - 1);
+    float best = left_at(s->b, x, y, s->mean_b[y][x], block, INFINITY); /* most things do not move far */
     for (int v = y0; v <= y1; v++)
-        for (int u = x0; u <= x1; u++) {
-            float other[BLOCK * BLOCK];
-            block_copy(b, u, v, other);
-            for (int i = 0; i < BLOCK * BLOCK; i++)
-                other[i] -= block[i];
-            float left = absolute_sum(other);
-            best = left < best ? left : best;
-        }
+        for (int u = x0; u <= x1; u++)
+            best = fminf(best, left_at(s->b, u, v, s->mean_b[v][u], block, best));
     return best;
 }
 
-/* What of `a` cannot be found in `b`, in parts of a's contrast. */
-static double residual(const struct thumbnail *a, const struct thumbnail *b)
+/* Row `row` of a's blocks. */
+static void search_row(void *arg, int64_t row, int worker)
+{
+    static const float nothing[BLOCK * BLOCK] = {0};
+    struct search *s = (struct search *)arg + row / ROWS;
+    int y = (int)(row % ROWS) * BLOCK;
+    double left = 0, contrast = 0;
+    (void)worker;
+    for (int x = 0; x < WIDTH; x += BLOCK) {
+        float block[BLOCK * BLOCK], mean = s->mean_a[y][x];
+        for (int j = 0; j < BLOCK; j++)
+            for (int i = 0; i < BLOCK; i++)
+                block[j * BLOCK + i] = s->a->luma[y + j][x + i] - mean;
+        left += (double)block_residual(s, x, y, block);
+        contrast += (double)left_at(s->a, x, y, mean, nothing, INFINITY);
+    }
+    s->left[row % ROWS] = left;
+    s->contrast[row % ROWS] = contrast;
+}
+
+/* What of `a` cannot be found in `b`, in parts of a's contrast; its rows were searched for. */
+static double residual(const struct search *s)
 {
     double left = 0, contrast = 0;
-    for (int y = 0; y < HEIGHT; y += BLOCK)
-        for (int x = 0; x < WIDTH; x += BLOCK) {
-            float block[BLOCK * BLOCK];
-            block_copy(a, x, y, block);
-            left += (double)block_residual(b, x, y, block);
-            contrast += (double)absolute_sum(block);
-        }
+    for (int i = 0; i < ROWS; i++) {
+        left += s->left[i];
+        contrast += s->contrast[i];
+    }
     return left / (contrast + CONTRAST_FLOOR * WIDTH * HEIGHT);
+}
+
+/* The larger residual of both ways. */
+static double residual_between(oas_pool *pool, const struct thumbnail *now, const struct thumbnail *before)
+{
+    struct search both[2] = {{.a = now, .b = before}, {.a = before, .b = now}};
+    means_make(now, both[0].mean_a);
+    means_make(before, both[0].mean_b);
+    memcpy(both[1].mean_a, both[0].mean_b, sizeof both[1].mean_a);
+    memcpy(both[1].mean_b, both[0].mean_a, sizeof both[1].mean_b);
+    oas_pool_run(pool, 2 * ROWS, search_row, both);
+    return fmax(residual(&both[0]), residual(&both[1]));
 }
 
 /* ---- deciding ---------------------------------------------------------------------------------------------------- */
@@ -189,9 +250,9 @@ static double restlessness(const double past[HISTORY])
     return sum / (HISTORY / 2);
 }
 
-bool oas_scene_push(oas_scene *s, const float *rgb)
+bool oas_scene_push(oas_scene *s, oas_pool *pool, const float *rgb)
 {
-    oas_resize(s->resizer, NULL, rgb, s->rgb, 1, 0);
+    oas_resize(s->resizer, pool, rgb, s->rgb, 1, 0);
     const struct thumbnail *before = &s->frame[(s->seen + 1) % 2];
     struct thumbnail *now = &s->frame[s->seen % 2];
     thumbnail_make(now, s->rgb);
@@ -199,7 +260,7 @@ bool oas_scene_push(oas_scene *s, const float *rgb)
     if (s->seen++ == 0)
         return true;
     oas_scene_figures *f = &s->figures;
-    f->residual = fmax(residual(now, before), residual(before, now));
+    f->residual = residual_between(pool, now, before);
     f->colour = colour_distance(now, before);
     f->score = f->residual + COLOUR_WEIGHT * fmin(f->colour, COLOUR_LIMIT);
     f->threshold = BASE + SLOPE * restlessness(s->past);

@@ -13,6 +13,7 @@
 #define OAS_IMAGE_SCENE_H
 
 #include "base/status.h"
+#include "base/threads.h"
 
 typedef struct oas_scene oas_scene;
 
@@ -23,8 +24,11 @@ void oas_scene_free(oas_scene **scene);
 /* What a detector holds, bytes. */
 size_t oas_scene_bytes(int width, int height);
 
-/* Whether this frame, [height][width][3] in [0, 1], begins a shot.  The first one does.  Same bits anywhere. */
-bool oas_scene_push(oas_scene *scene, const float *rgb);
+/*
+ * Whether this frame, [height][width][3] in [0, 1], begins a shot.  The first one does.  The same bits for any number of
+ * threads (pool NULL: this one).
+ */
+bool oas_scene_push(oas_scene *scene, oas_pool *pool, const float *rgb);
 
 /* The figures behind the last answer, for tests and for people. */
 typedef struct oas_scene_figures {

@@ -77,7 +77,7 @@ static void test_films(void **unused)
         for (uint32_t shot = 0; shot < 4; shot++)
             for (int i = 0; i < SHOT; i++) {
                 shoot(&films[k], &state, shot + 1, i, rgb);
-                bool cut = oas_scene_push(scene, rgb);
+                bool cut = oas_scene_push(scene, NULL, rgb);
                 if (cut != (i == 0))
                     fail_msg("film %zu, shot %u, frame %d: %s, score %g, threshold %g", k, shot, i,
                              cut ? "false cut" : "cut missed", oas_scene_last(scene).score,
@@ -100,7 +100,7 @@ static int cuts_of(const float *a, const float *b, int frames)
         float t = i < 0 ? 0 : i < frames ? (float)(i + 1) / (float)frames : 1;
         for (int k = 0; k < N; k++)
             rgb[k] = (a ? a[k] * (1 - t) : 0) + (b ? b[k] * t : 0);
-        cuts += oas_scene_push(scene, rgb);
+        cuts += oas_scene_push(scene, NULL, rgb);
     }
     free(rgb);
     oas_scene_free(&scene);
@@ -125,6 +125,29 @@ static void test_transitions(void **unused)
     free(b);
 }
 
+/* The same bits by one thread and by three. */
+static void test_threads(void **unused)
+{
+    (void)unused;
+    oas_scene *scene[2] = {NULL, NULL};
+    oas_pool *pool[2] = {NULL, NULL};
+    float *rgb = malloc(N * sizeof *rgb);
+    assert_int_equal(oas_pool_new(&pool[1], 3, NULL), OASIS_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(oas_scene_new(&scene[i], W, H, NULL), OASIS_OK);
+    for (int t = 0; t < 12; t++) {
+        paint(rgb, t < 7 ? 5 : 6, t, 0);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(oas_scene_push(scene[i], pool[i], rgb), t == 0 || t == 7);
+        oas_scene_figures one = oas_scene_last(scene[0]), three = oas_scene_last(scene[1]);
+        assert_memory_equal(&one, &three, sizeof one);
+    }
+    for (int i = 0; i < 2; i++)
+        oas_scene_free(&scene[i]);
+    oas_pool_free(&pool[1]);
+    free(rgb);
+}
+
 /* Frames of one pixel, of any number, and of no number at all. */
 static void test_odd(void **unused)
 {
@@ -133,7 +156,7 @@ static void test_odd(void **unused)
     assert_int_equal(oas_scene_new(&scene, 1, 1, NULL), OASIS_OK);
     const float pixels[4][3] = {{0.5f, 0.5f, 0.5f}, {NAN, 1, 0}, {INFINITY, -INFINITY, 2}, {0.5f, 0.5f, 0.5f}};
     for (int i = 0; i < 4; i++) {
-        bool cut = oas_scene_push(scene, pixels[i]);
+        bool cut = oas_scene_push(scene, NULL, pixels[i]);
         assert_true(i > 0 || cut);
         assert_true(isfinite(oas_scene_last(scene).score));
     }
@@ -150,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_films),
         cmocka_unit_test(test_transitions),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_odd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
