@@ -219,12 +219,12 @@ oasis_status oasis_train_config_open(oasis_train_config **out, const char *path,
 
 int oasis_train_data_threads(const oasis_train_options *o)
 {
-    bool automatic = !o->device || strcmp(o->device, "auto") == 0;
-    bool gpu = automatic ? oas_cuda_usual() >= 0 : strncmp(o->device, "cuda", 4) == 0;
+    int gpu = -1;
+    oas_cuda_named(o->device, &gpu, NULL); /* a wrong name is for who opens it to tell */
     int processors = o->threads > 0 ? o->threads : oas_cpu_count();
     if (o->data_threads > 0)
         return o->data_threads;
-    return gpu && processors > 1 ? processors - 1 : 1;
+    return gpu >= 0 && processors > 1 ? processors - 1 : 1;
 }
 
 oasis_train_options *oasis_train_config_options(oasis_train_config *config)
