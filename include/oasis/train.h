@@ -117,8 +117,8 @@ typedef struct oasis_train_options {
     double scale; /* 0 = drawn: 4 (60 %), 1.5 to 3.5 (30 %), 1 (10 %) */
     double video_share, video_shrink, patterns, text, parallax, cutouts;
     int data_threads; /* 0: see oasis_train_data_threads */
-    int data_device; /* where clips are degraded: 0 = where the trainer computes; 1 = the CPU */
-    double cache;    /* MiB */
+    int data_device;  /* where clips are degraded: 0 = where the trainer computes; 1 = the CPU */
+    double cache;     /* MiB */
     /* Files. */
     double checkpoint_minutes;
     int64_t log_every, show_every;
@@ -165,8 +165,8 @@ typedef struct oasis_clip_request {
  * the same time.
  *
  * With request->prepare, which comes only while options->reuse > 1, `truth` and `low` are NULL: the clip will be asked for
- * soon, and is the first of its base that this rank makes.  A source may get the base ready now, so that clips need not wait for it, or return
- * OASIS_OK at once.
+ * soon, and is the first of its base that this rank makes.  A source may get the base ready now, so that clips need not wait
+ * for it, or return OASIS_OK at once.
  */
 typedef oasis_status oasis_clip_fn(void *user, const oasis_clip_request *request, oasis_frame *truth, oasis_frame *low,
                                    oasis_message *message);

@@ -4,10 +4,7 @@
  */
 #include "cuda/conv.h"
 
-#include "base/memory.h"
-#include "cuda/plans.h"
-
-#include <cudnn.h>
+#include "cuda/dnn.h"
 
 enum { WORKSPACE = 512 << 20, MOST_WAYS = 10 };
 
@@ -24,12 +21,6 @@ typedef struct plan {
 /* What a plan depends on; in a key, in this order. */
 enum { BATCH, FRAMES, HEIGHT, WIDTH, IN, OUT, KT, K, TYPE, DIRECTION };
 
-typedef struct conv_state {
-    cudnnHandle_t library;
-    void *workspace;
-    cuda_plans plans;
-} conv_state;
-
 static void clear_plan(void *q)
 {
     plan *p = q;
@@ -45,35 +36,15 @@ static void clear_plan(void *q)
 
 static bool make_plan(void *library, void *q);
 
-static conv_state *state_of(oas_cuda *c)
+static dnn_state *state_of(oas_cuda *c)
 {
-    if (c->conv)
-        return c->conv;
-    conv_state *s = oas_alloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    c->conv = s;
-    s->plans = (cuda_plans){.bytes = sizeof(plan), .make = make_plan, .clear = clear_plan};
-    s->workspace = oas_cuda_alloc(c, WORKSPACE);
-    if (!s->workspace || cudnnCreate(&s->library) != CUDNN_STATUS_SUCCESS ||
-        cudnnSetStream(s->library, (cudaStream_t)c->stream) != CUDNN_STATUS_SUCCESS) {
-        oas_cuda_conv_free(c);
-        return NULL;
-    }
-    return s;
+    return oas_dnn_state(c, &c->conv, WORKSPACE,
+                         (cuda_plans){.bytes = sizeof(plan), .make = make_plan, .clear = clear_plan});
 }
 
 void oas_cuda_conv_free(oas_cuda *c)
 {
-    conv_state *s = c->conv;
-    if (!s)
-        return;
-    oas_cuda_plans_free(&s->plans);
-    if (s->library)
-        cudnnDestroy(s->library);
-    oas_cuda_release(c, s->workspace);
-    oas_free(s);
-    c->conv = NULL;
+    oas_dnn_free(c, &c->conv);
 }
 
 /* Sizes in the library's order (N, C, [D,] H, W) of an array that lies as [batch, frames, height, width, channels]. */
@@ -132,7 +103,7 @@ static bool describe(plan *p)
             (ways)[i].determinism == CUDNN_DETERMINISTIC)                                                              \
             (chosen) = (int)(ways)[i].algo;
 
-static bool choose(const conv_state *s, plan *p)
+static bool choose(const dnn_state *s, plan *p)
 {
     int n = 0;
     const direction way = (direction)p->base.key.number[DIRECTION];
@@ -173,7 +144,7 @@ static plan *find_plan(oas_cuda *c, const cuda_convolution *s, direction way)
                                 [K] = s->k,
                                 [TYPE] = s->type,
                                 [DIRECTION] = way}};
-    conv_state *state = state_of(c);
+    dnn_state *state = state_of(c);
     return state ? oas_cuda_plan(&state->plans, &key, state) : NULL;
 }
 
@@ -184,7 +155,7 @@ static oasis_status forward(oas_cuda *c, const cuda_convolution *s, void *y, con
     plan *p = find_plan(c, s, FORWARD);
     if (!p)
         return OASIS_E_DEVICE;
-    const conv_state *t = c->conv;
+    const dnn_state *t = c->conv;
     return cudnnConvolutionForward(t->library, &one, p->x, x, p->w, w, p->conv, (cudnnConvolutionFwdAlgo_t)p->algorithm,
                                    t->workspace, WORKSPACE, &zero, p->y, y) == CUDNN_STATUS_SUCCESS
                ? OASIS_OK
@@ -196,7 +167,7 @@ static oasis_status to_input(oas_cuda *c, const cuda_convolution *s, void *dx, c
     plan *p = find_plan(c, s, TO_INPUT);
     if (!p)
         return OASIS_E_DEVICE;
-    const conv_state *t = c->conv;
+    const dnn_state *t = c->conv;
     return cudnnConvolutionBackwardData(t->library, &one, p->w, w, p->y, dy, p->conv,
                                         (cudnnConvolutionBwdDataAlgo_t)p->algorithm, t->workspace, WORKSPACE, &zero,
                                         p->x, dx) == CUDNN_STATUS_SUCCESS
@@ -209,7 +180,7 @@ static oasis_status to_weight(oas_cuda *c, const cuda_convolution *s, void *dw, 
     plan *p = find_plan(c, s, TO_WEIGHT);
     if (!p)
         return OASIS_E_DEVICE;
-    const conv_state *t = c->conv;
+    const dnn_state *t = c->conv;
     return cudnnConvolutionBackwardFilter(t->library, &one, p->x, x, p->y, dy, p->conv,
                                           (cudnnConvolutionBwdFilterAlgo_t)p->algorithm, t->workspace, WORKSPACE, &zero,
                                           p->w, dw) == CUDNN_STATUS_SUCCESS

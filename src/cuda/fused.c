@@ -4,10 +4,7 @@
  */
 #include "cuda/fused.h"
 
-#include "base/memory.h"
-#include "cuda/plans.h"
-
-#include <cudnn.h>
+#include "cuda/dnn.h"
 
 enum { LEAST_CUDNN = 91301 }; /* version of the library, as cudnnGetVersion counts */
 
@@ -27,12 +24,6 @@ typedef struct plan {
     int nodes;
     cudnnBackendDescriptor_t run; /* one of them; NULL: there is no way */
 } plan;
-
-typedef struct fused_state {
-    cudnnHandle_t library;
-    void *workspace;
-    cuda_plans plans;
-} fused_state;
 
 /* ---- descriptors ------------------------------------------------------------------------------------------------------ */
 
@@ -131,7 +122,7 @@ static void choose(plan *p, cudnnHandle_t library, cudnnBackendDescriptor_t prop
 static bool make_plan(void *library, void *q)
 {
     plan *p = q;
-    const fused_state *s = library;
+    const dnn_state *s = library;
     const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
     cudnnBackendDescriptor_t attention = operation(p), graph, proposals;
     if (!attention)
@@ -156,38 +147,18 @@ static void clear_plan(void *q)
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */
 
-static fused_state *state_of(oas_cuda *c)
+static dnn_state *state_of(oas_cuda *c)
 {
-    if (c->fused)
-        return c->fused;
-    fused_state *s = oas_alloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    c->fused = s;
-    s->plans = (cuda_plans){.bytes = sizeof(plan), .make = make_plan, .clear = clear_plan};
-    s->workspace = oas_cuda_alloc(c, WORKSPACE);
-    if (!s->workspace || cudnnCreate(&s->library) != CUDNN_STATUS_SUCCESS ||
-        cudnnSetStream(s->library, (cudaStream_t)c->stream) != CUDNN_STATUS_SUCCESS) {
-        oas_cuda_fused_free(c);
-        return NULL;
-    }
-    return s;
+    return oas_dnn_state(c, &c->fused, WORKSPACE,
+                         (cuda_plans){.bytes = sizeof(plan), .make = make_plan, .clear = clear_plan});
 }
 
 void oas_cuda_fused_free(oas_cuda *c)
 {
-    fused_state *s = c->fused;
-    if (!s)
-        return;
-    oas_cuda_plans_free(&s->plans);
-    if (s->library)
-        cudnnDestroy(s->library);
-    oas_cuda_release(c, s->workspace);
-    oas_free(s);
-    c->fused = NULL;
+    oas_dnn_free(c, &c->fused);
 }
 
-static oasis_status run(const fused_state *s, const plan *p, const cuda_fused *f)
+static oasis_status run(const dnn_state *s, const plan *p, const cuda_fused *f)
 {
     static const int64_t names[] = {Q, K, V, OUT, SCALE, LSE};
     float scale = f->scale; /* read at once */
@@ -216,7 +187,7 @@ oasis_status oas_cuda_fused(oas_cuda *c, const cuda_fused *f)
                                 [STRIDE] = f->stride,
                                 [HEAD_STEP] = f->head_step,
                                 [LSE_STEP] = f->lse ? f->lse_step : 0}};
-    fused_state *s = state_of(c);
+    dnn_state *s = state_of(c);
     const plan *p = s ? oas_cuda_plan(&s->plans, &key, s) : NULL;
     if (!p)
         return OASIS_E_DEVICE;
