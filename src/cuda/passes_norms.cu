@@ -45,20 +45,24 @@ template <int K> __device__ static void statistics(const oas_lane_row<K> &x, flo
     *r = 1.f / sqrtf(oas_group_sum(square, x.lanes) / (float)x.d + eps);
 }
 
-template <int K> static __global__ void layer_norm_kernel(oas_row_walk w, layer_job j)
+template <int K> static __global__ void OAS_ROW_BOUNDS(K) layer_norm_kernel(oas_row_walk w, layer_job j)
 {
+    oas_lane_row<K> of_gain, of_shift, next;
+    of_gain.start(w, j.gain, 0);
+    of_shift.start(w, j.shift, 0);
+    next.start(w, j.x, oas_first_item() / w.lanes);
     OAS_FOR_ROWS(w, row)
     {
-        oas_lane_row<K> x;
+        oas_lane_row<K> x = next;
         float mean, r, v[OAS_CHUNK], gain[OAS_CHUNK], shift[OAS_CHUNK];
-        x.start(w, j.x, row);
+        next.start(w, j.x, row + oas_item_step() / w.lanes);
         statistics(x, j.eps, &mean, &r);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
             int n = x.count(k);
             x.get(k, v);
-            oas_load8(gain, j.gain, x.column(k), n, w.wide);
-            oas_load8(shift, j.shift, x.column(k), n, w.wide);
+            of_gain.get(k, gain);
+            of_shift.get(k, shift);
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 v[i] = (v[i] - mean) * r * (j.plus + gain[i]) + shift[i];
@@ -202,19 +206,22 @@ template <int K> __device__ static float square_sum(const oas_lane_row<K> &x)
     return oas_group_sum(square, x.lanes);
 }
 
-template <int K> static __global__ void rope_kernel(oas_row_walk w, rope_job j)
+template <int K> static __global__ void OAS_ROW_BOUNDS(K) rope_kernel(oas_row_walk w, rope_job j)
 {
+    oas_lane_row<K> of_gain, next;
+    of_gain.start(w, j.gain, 0);
+    next.start(w, j.x, oas_first_item() / w.lanes);
     OAS_FOR_ROWS(w, row)
     {
-        oas_lane_row<K> x;
+        oas_lane_row<K> x = next;
         float v[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK];
-        x.start(w, j.x, row);
+        next.start(w, j.x, row + oas_item_step() / w.lanes);
         float r = 1.f / sqrtf(square_sum(x) / (float)w.d + j.eps);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
             int n = x.count(k);
             x.get(k, v);
-            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            of_gain.get(k, gain);
             load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)

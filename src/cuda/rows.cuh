@@ -1,20 +1,19 @@
 /*
- * Work on rows of d values: a warp, or a part of one, for every row.  Of a row each of `lanes` lanes holds the chunks lane,
- * lane + lanes, ...: in registers up to 1536 values (K chunks), else they are read again for every use (K = 0).
+ * Work on rows of d values: a part of a warp, a warp, or several of a block for every row, so that a thread holds little of
+ * it and many rows are under way.  Of a row each of `lanes` lanes holds the chunks lane, lane + lanes, ...: in registers up
+ * to 4096 values (K chunks), else they are read again for every use (K = 0).
  */
 #ifndef OAS_CUDA_ROWS_CUH
 #define OAS_CUDA_ROWS_CUH
 
 #include "cuda/values.cuh"
 
-enum { OAS_WARP = 32 };
-
 /* Lanes of a row: a power of two. */
 static inline int oas_lanes_for(int64_t d)
 {
     int64_t chunks = (d + OAS_CHUNK - 1) / OAS_CHUNK;
     int lanes = 1;
-    while (lanes < chunks && lanes < OAS_WARP)
+    while (lanes < chunks && lanes < OAS_BLOCK)
         lanes *= 2;
     return lanes;
 }
@@ -26,7 +25,10 @@ struct oas_row_walk {
     bool wide;
 };
 
-/* A row as one lane sees it.  All lanes of a warp walk together; groups behind the last row see no values. */
+/*
+ * A row as one lane sees it.  All lanes that wait for each other walk together; groups behind the last row see no values.
+ * A vector that all rows share (a gain) is row 0 of its array, started once.
+ */
 template <int K> struct oas_lane_row {
     cuda_array a;
     int64_t begin, d;
@@ -73,18 +75,27 @@ template <int K> struct oas_lane_row {
     }
 };
 
-/* The walk over rows: `row` of this group, as long as any group of the warp has one. */
+/* Threads that wait for each other at a sum over a row: a warp, or the block. */
+__device__ static inline int oas_together(const oas_row_walk &w)
+{
+    return w.lanes > OAS_WARP ? (int)OAS_BLOCK : (int)OAS_WARP;
+}
+
+/* The walk over rows: `row` of this group, as long as any group that walks with it has one. */
 #define OAS_FOR_ROWS(w, row)                                                                                           \
     for (int64_t row = oas_first_item() / (w).lanes,                                                                   \
-                 oas_warp_row = oas_first_item() / OAS_WARP * (OAS_WARP / (w).lanes);                                  \
-         oas_warp_row < (w).rows; row += oas_item_step() / (w).lanes, oas_warp_row += oas_item_step() / (w).lanes)
+                 oas_first_row = oas_first_item() / oas_together(w) * (oas_together(w) / (w).lanes);                   \
+         oas_first_row < (w).rows; row += oas_item_step() / (w).lanes, oas_first_row += oas_item_step() / (w).lanes)
+
+/* Of a kernel that holds a chunk and the next row's: four blocks a processor keep enough of memory under way. */
+#define OAS_ROW_BOUNDS(K) __launch_bounds__(OAS_BLOCK, (K) == 1 ? 4 : 1)
 
 /* Launches kernel<K>(walk, job) with the K that fits. */
 #define OAS_LAUNCH_ROWS(c, kernel, blocks, walk, job)                                                                  \
     do {                                                                                                               \
         int64_t each = (int64_t)(walk).lanes * OAS_CHUNK;                                                              \
         int64_t k = ((walk).d + each - 1) / each;                                                                      \
-        auto chosen = k <= 1 ? kernel<1> : k <= 2 ? kernel<2> : k <= 4 ? kernel<4> : k <= 6 ? kernel<6> : kernel<0>;   \
+        auto chosen = k <= 1 ? kernel<1> : k <= 2 ? kernel<2> : kernel<0>;                                             \
         OAS_LAUNCH(c, chosen, blocks, OAS_BLOCK, 0, walk, job);                                                        \
     } while (0)
 

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { OAS_CHUNK = 8, OAS_BLOCK = 256 };
+enum { OAS_CHUNK = 8, OAS_BLOCK = 256, OAS_WARP = 32 };
 
 /* As oas_activation (tensor/ops.h, which C++ cannot read). */
 enum { OAS_CUDA_LINEAR, OAS_CUDA_GELU_TANH, OAS_CUDA_SILU, OAS_CUDA_RELU };
@@ -209,12 +209,26 @@ __device__ static inline void oas_load8_repeated(float v[OAS_CHUNK], const cuda_
     }
 }
 
-/* Sums over neighbouring `lanes` (a power of two up to 32) of a warp, the same in each of them. */
+/*
+ * Sums over neighbouring `lanes` (a power of two) of a block of OAS_BLOCK threads, the same in each of them.  All threads of
+ * the warp get here together; with more than 32 lanes all of the block.
+ */
 __device__ static inline float oas_group_sum(float v, int lanes)
 {
-    for (int step = lanes / 2; step > 0; step /= 2)
+    for (int step = (lanes < OAS_WARP ? lanes : (int)OAS_WARP) / 2; step > 0; step /= 2)
         v += __shfl_xor_sync(0xffffffffu, v, step);
-    return v;
+    if (lanes <= OAS_WARP)
+        return v;
+    __shared__ float of_warp[OAS_BLOCK / OAS_WARP];
+    int warp = (int)threadIdx.x / OAS_WARP, warps = lanes / OAS_WARP;
+    __syncthreads(); /* everybody has read the sums of the call before */
+    if (threadIdx.x % OAS_WARP == 0)
+        of_warp[warp] = v;
+    __syncthreads();
+    float sum = 0.f;
+    for (int i = 0; i < warps; i++)
+        sum += of_warp[warp / warps * warps + i];
+    return sum;
 }
 
 /*

@@ -173,11 +173,12 @@ static oasis_status modulate_cuda_backward(graph *g, const node *n)
 
 static bool modulate_sample(sampler *s, int i, node *n)
 {
-    if (i >= 4)
+    if (i >= 6)
         return false;
-    int64_t d = i == 0 ? 1 : oas_sample_size(s, 2, 300);
+    /* The last two are wide: a thread of a GPU has two stretches of a row, or more than it holds. */
+    int64_t d = i == 0 ? 1 : i < 4 ? oas_sample_size(s, 2, 300) : oas_sample_size(s, i == 4 ? 2049 : 4097, i * 1000);
     *(struct modulate_param *)(void *)n->param = (struct modulate_param){i % 3, 5 - i, 1e-6f};
-    n->in[0] = oas_sample_floats(s, OAS_SHAPE2(oas_sample_size(s, 1, 40), d), 3);
+    n->in[0] = oas_sample_floats(s, OAS_SHAPE2(oas_sample_size(s, 1, i < 4 ? 40 : 3), d), 3);
     n->in[1] = oas_sample_floats(s, OAS_SHAPE3(1, 6, d), 1);
     return true;
 }
@@ -283,8 +284,8 @@ static void rope_backward_slab(void *arg, int64_t slab, int worker)
     float *dx = oas_gradient_of(n->in[0]), *tmp = t->scratch + worker * 2 * d;
     for (int64_t i = begin; i < end; i++)
         rope_row_backward(oas_floats(n->in[0], i * d, d, tmp), oas_f32(n->in[1]), oas_f32(n->in[2]) + i % period * head,
-                          oas_gradient_of(n->out) + i * d, dx ? dx + i * d : NULL, t->sums.partial + slab * d, tmp + d, d,
-                          head, OAS_PARAM(struct rope_param, n)->eps);
+                          oas_gradient_of(n->out) + i * d, dx ? dx + i * d : NULL, t->sums.partial + slab * d, tmp + d,
+                          d, head, OAS_PARAM(struct rope_param, n)->eps);
 }
 
 static oasis_status rope_backward(graph *g, const node *n)
@@ -349,9 +350,10 @@ static bool rope_accepts(const graph *g, const node *n)
 
 static bool rope_sample(sampler *s, int i, node *n)
 {
-    if (i >= 4)
+    if (i >= 5)
         return false;
-    int64_t head = 2 * oas_sample_size(s, 1, 40), heads = oas_sample_size(s, 1, 5), tokens = oas_sample_size(s, 1, 12);
+    int64_t head = 2 * oas_sample_size(s, 1, 40), heads = i < 4 ? oas_sample_size(s, 1, 5) : 4200 / head,
+            tokens = oas_sample_size(s, 1, i < 4 ? 12 : 3);
     *(struct rope_param *)(void *)n->param = (struct rope_param){1e-6f};
     n->in[0] = oas_sample_activation(s, OAS_SHAPE2(tokens * (1 + i % 2), head * heads), 2);
     n->in[1] = oas_sample_floats(s, OAS_SHAPE1(head * heads), 1);
