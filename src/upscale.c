@@ -69,8 +69,6 @@ static oasis_status open_buffers(oasis_upscaler *u, oasis_message *message)
     bool latents = open_latents(u, &u->c, u->held_most, c->in_dim) &&
                    open_latents(u, &u->z, u->held_most, c->latent_channels) &&
                    open_latents(u, &u->window, s->window_latents, c->latent_channels);
-    u->marks = (tensor){.dtype = OAS_F32, .shape = OAS_SHAPE1(s->rows.count * s->columns.count)};
-    latents = latents && oas_graph_own(&u->graph, &u->marks);
     u->blends = oas_packed_new();
     u->states = oas_alloc((size_t)(s->tile_rows * s->tile_columns) + 1, sizeof *u->states);
     if (!u->queue || !latents || !u->blends || !u->states)
@@ -135,7 +133,6 @@ void oasis_upscaler_close(oasis_upscaler **out)
     oas_tensor_disown(&u->c);
     oas_tensor_disown(&u->z);
     oas_tensor_disown(&u->window);
-    oas_tensor_disown(&u->marks);
     oas_packed_free(&u->blends);
     oas_free(u->before);
     oas_free(u->correction);
@@ -287,10 +284,10 @@ static oasis_status project(oasis_upscaler *u, int64_t given)
 
 /* ---- restore ------------------------------------------------------------------------------------------------------------ */
 
-/* Where a window's mark lies: not 0 when it has a value that is not finite. */
+/* Where a window's mark lies on the GPU: not 0 when it has a value that is not finite. */
 static int32_t *mark_at(const oasis_upscaler *u, int window)
 {
-    return (int32_t *)u->marks.data + window;
+    return (int32_t *)u->marks.device + window;
 }
 
 static void mark_window(oasis_upscaler *u, graph *g, const tensor *z, int window)
@@ -304,11 +301,12 @@ static void mark_window(oasis_upscaler *u, graph *g, const tensor *z, int window
 
 static bool all_finite(oasis_upscaler *u, graph *g, const tensor *z, int window)
 {
-    int32_t mark = 0;
     if (g->cuda) {
+        int32_t mark = 0;
         oas_graph_zero(g, mark_at(u, window), sizeof mark);
         mark_window(u, g, z, window);
-        oas_graph_download_part(g, &mark, &u->marks, (size_t)window * sizeof mark, sizeof mark);
+        if (g->status == OASIS_OK && oas_cuda_download(g->cuda, &mark, mark_at(u, window), sizeof mark) < 0)
+            oas_graph_fail(g, OASIS_E_DEVICE, "the mark of a window could not be copied from the GPU");
         return g->status == OASIS_OK && mark == 0;
     }
     const float *values = z->data;
@@ -502,32 +500,12 @@ static oasis_status restore_windows(oasis_upscaler *u, int64_t first, int64_t la
     oas_graph_reset(&u->graph);
     oas_graph_zero(&u->graph, u->window.data, oas_bytes(&u->window));
     if (!marks && u->graph.cuda)
-        oas_graph_zero(&u->graph, u->marks.data, oas_bytes(&u->marks));
+        oas_graph_zero(&u->graph, u->marks.device, u->marks.bytes);
     OAS_TRY(oas_graph_status(u, &u->graph));
     int windows = s->rows.count * s->columns.count, count = marks ? 1 : s->at_once;
     for (int window = 0; window < windows; window += count)
         OAS_TRY(restore_some(u, first, latents, window, count, marks));
     return OASIS_OK;
-}
-
-/*
- * A GPU's marks are read when all windows are on their way, since waiting for each would leave it idle in between; where
- * one is set, which is rare, all are computed again.
- */
-static oasis_status restore_marked(oasis_upscaler *u, int64_t first, int64_t latents)
-{
-    int windows = u->sizes.rows.count * u->sizes.columns.count;
-    int32_t *marks = oas_alloc((size_t)windows, sizeof *marks), any = 0;
-    if (!marks)
-        return oas_fail_memory(&u->message, (size_t)windows * sizeof *marks, "marks of windows");
-    oas_graph_download(&u->graph, marks, &u->marks);
-    oasis_status s = oas_graph_status(u, &u->graph);
-    for (int i = 0; i < windows; i++)
-        any |= marks[i];
-    if (s == OASIS_OK && any)
-        s = restore_windows(u, first, latents, marks);
-    oas_free(marks);
-    return s;
 }
 
 /* Blends the window's sum into z: what is final stays, what waited is mixed, what is new is taken over. */
@@ -554,18 +532,54 @@ static oasis_status blend_in_time(oasis_upscaler *u, int64_t first, int64_t late
     return oas_graph_status(u, g);
 }
 
-/* All windows in space over the latents first .. first+latents-1. */
-static oasis_status restore(oasis_upscaler *u, int64_t first, int64_t latents, bool last)
+static oasis_status take_over(oasis_upscaler *u, const restored_windows *r)
+{
+    OAS_TRY(blend_in_time(u, r->first, r->latents));
+    u->restored = r->first + r->latents;
+    u->final = r->last ? u->restored : u->restored - u->sizes.shared_latents;
+    return OASIS_OK;
+}
+
+static oasis_status restore(oasis_upscaler *u, restored_windows r)
 {
     double start = oas_now();
-    OAS_TRY(restore_windows(u, first, latents, NULL));
-    if (u->graph.cuda)
-        OAS_TRY(restore_marked(u, first, latents));
-    OAS_TRY(blend_in_time(u, first, latents));
+    OAS_TRY(restore_windows(u, r.first, r.latents, NULL));
+    if (u->graph.cuda) {
+        oasis_status s = oas_cuda_block_down(u->graph.cuda, &u->marks);
+        u->marked = r;
+        return s < 0 ? oas_fail(&u->message, s, "the marks of windows could not be copied from the GPU") : s;
+    }
+    OAS_TRY(take_over(u, &r));
     u->seconds_restore += oas_now() - start;
-    u->restored = first + latents;
-    u->final = last ? u->restored : u->restored - u->sizes.shared_latents;
     return OASIS_OK;
+}
+
+/* May the caller send a frame before he gets one? */
+static bool takes_frames(const oasis_upscaler *u)
+{
+    int64_t inside = u->statistics.frames_in - u->statistics.frames_out;
+    return !u->ended && u->queue_count < u->queue_size && inside < oas_delay(u);
+}
+
+/*
+ * A GPU's windows are looked at when all are on their way, since waiting for each would leave it idle in between; where a
+ * mark is set, which is rare, all are computed again.  While they are on their way, frames may come and go.
+ */
+static oasis_status take_marked(oasis_upscaler *u)
+{
+    const restored_windows r = u->marked;
+    int windows = u->sizes.rows.count * u->sizes.columns.count;
+    const int32_t *marks = u->marks.host;
+    bool any = false;
+    if (!oas_cuda_block_done(u->device->cuda, &u->marks) && (takes_frames(u) || u->coming_count > 0))
+        return OASIS_AGAIN;
+    OAS_TRY(oas_cuda_block_wait(u->device->cuda, &u->marks, &u->message));
+    for (int i = 0; i < windows; i++)
+        any |= marks[i] != 0;
+    if (any)
+        OAS_TRY(restore_windows(u, r.first, r.latents, marks));
+    u->marked.latents = 0;
+    return take_over(u, &r);
 }
 
 /* ---- decode and finish --------------------------------------------------------------------------------------------------- */
@@ -611,12 +625,15 @@ static oasis_status decode_tile(oasis_upscaler *u, int tile, const tensor *pixel
     return oas_graph_status(u, g);
 }
 
-/* Decodes the next final latent; its frames leave the queue. */
+/* Decodes the next final latents; their frames leave the queue. */
 static oasis_status decode(oasis_upscaler *u)
 {
     const upscale_sizes *s = &u->sizes;
     graph *g = &u->graph;
-    int64_t frames = u->decoded == 0 ? 1 : OAS_LATENT_FRAMES;
+    int64_t left = u->final - u->decoded, latents = left < s->latents_at_once ? left : s->latents_at_once;
+    int64_t frames = latents * OAS_LATENT_FRAMES - (u->decoded == 0 ? OAS_LATENT_FRAMES - 1 : 0);
+    if (g->cuda && u->coming_count + frames > u->transfers)
+        return OASIS_AGAIN;
     int64_t real = u->projected < frames ? u->projected : frames; /* the rest repeats the shot's last frame */
     size_t whole = (size_t)s->padded_width * (size_t)s->padded_height * 3;
     const float *z = held(u, &u->z, u->decoded);
@@ -624,13 +641,15 @@ static oasis_status decode(oasis_upscaler *u)
     tensor *pixels = enlarged(u, 0, frames, real - 1), *result;
     OAS_TRY(oas_graph_status(u, g));
     int tiles = s->tile_rows * s->tile_columns, channels = u->model->file.config.latent_channels;
-    tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, channels));
+    tensor *latent = oas_tensor(g, OAS_F32, OAS_SHAPE5(1, latents, s->grid_height, s->grid_width, channels));
     OAS_TRY(oas_graph_status(u, g));
     double start = oas_now();
     oas_graph_copy(g, latent->data, z, oas_bytes(latent));
     if (tiles == 1) {
         result = oas_run_network(
-            u, (network_call){.kind = NETWORK_DECODE, .state = &u->states[0], .x = latent, .pixels = pixels});
+            u,
+            (network_call){
+                .kind = NETWORK_DECODE, .state = &u->states[0], .part = (int)latents, .x = latent, .pixels = pixels});
     } else {
         result = oas_tensor(g, OAS_F32, pixels->shape);
         const tensor *x =
@@ -651,7 +670,7 @@ static oasis_status decode(oasis_upscaler *u)
     u->queue_first = (int)((u->queue_first + real) % u->queue_size);
     u->queue_count -= (int)real;
     u->projected -= real;
-    u->decoded++;
+    u->decoded += latents;
     return OASIS_OK;
 }
 
@@ -666,23 +685,28 @@ static void start_shot(oasis_upscaler *u)
         queued(u, 0)->starts_shot = false;
 }
 
-/* Does the next thing that can be done.  OASIS_AGAIN: nothing without another frame; OASIS_END: nothing is left. */
+/*
+ * Does the next thing that can be done.  OASIS_AGAIN: nothing before another frame was sent, or one taken that is on its way
+ * from the GPU; OASIS_END: nothing is left.
+ */
 static oasis_status advance(oasis_upscaler *u)
 {
     bool shot_ends;
     int64_t given = unprojected(u, &shot_ends), window = u->sizes.window_latents;
     int64_t due = u->restored == 0 ? window : u->restored + window - u->sizes.shared_latents;
+    if (u->marked.latents > 0)
+        return take_marked(u);
     if (u->decoded < u->final)
         return decode(u);
     if (u->shot_latents == due)
-        return restore(u, u->shot_latents - window, window, shot_ends && given == 0);
+        return restore(u, (restored_windows){u->shot_latents - window, window, shot_ends && given == 0});
     if (given >= (u->shot_latents == 0 ? 1 : OAS_LATENT_FRAMES) || (shot_ends && given > 0))
         return project(u, given);
     if (!shot_ends)
         return OASIS_AGAIN;
     if (u->shot_latents > u->restored) {
         int64_t latents = u->shot_latents < window ? u->shot_latents : window;
-        return restore(u, u->shot_latents - latents, latents, true);
+        return restore(u, (restored_windows){u->shot_latents - latents, latents, true});
     }
     if (u->restored > u->final) {
         u->final = u->restored;
@@ -697,12 +721,12 @@ static oasis_status advance(oasis_upscaler *u)
 oasis_status oasis_upscaler_receive(oasis_upscaler *u, oasis_frame *frame)
 {
     while (u->status >= 0 && u->ready_count == 0) {
-        oasis_status s = OASIS_AGAIN;
+        oasis_status s;
         if (atomic_load(&u->cancelled))
             s = oas_fail(&u->message, OASIS_E_CANCELLED, "cancelled");
-        else if (u->coming_count <= OAS_LATENT_FRAMES)
+        else
             s = advance(u);
-        if ((s == OASIS_AGAIN || s == OASIS_END) && oas_frame_due(u, s == OASIS_END))
+        if ((s == OASIS_AGAIN || s == OASIS_END) && oas_frame_due(u, !takes_frames(u)))
             s = oas_take_frame(u);
         if (s < 0)
             u->status = s;

@@ -22,6 +22,7 @@ typedef struct upscale_sizes {
     cut rows, columns;                              /* of the grid into windows */
     int at_once;                                    /* windows in space that the transformer gets in a call */
     int tile_rows, tile_columns;                    /* of the grid into decoder tiles, numbers of them */
+    int latents_at_once;                            /* that the decoder gets in a call */
     bool looks_back;                                /* colour correction or strength need the enlarged input, too */
     oas_dtype compute;
 } upscale_sizes;
@@ -30,6 +31,7 @@ typedef struct upscale_sizes {
 typedef struct upscale_memory {
     size_t arena;     /* the largest of projecting, restoring and decoding */
     size_t restore;   /* of these, restoring */
+    size_t decode;    /* and decoding, without tiles */
     size_t step;      /* the last one planned */
     size_t grids;     /* c and z of the latents at hand */
     size_t states;    /* the decoder's memory */
@@ -124,10 +126,10 @@ typedef struct tile_area {
 tile_area oas_upscale_tile(const upscale_sizes *s, int halo, int tile);
 
 /*
- * Frames on their way to a GPU and back.  Of those that come back a latent's are computed while those of the one before
- * are taken.
+ * Frames on their way to a GPU and back, at most.  Of those that come back a decoder's call's are computed while those of
+ * the one before are taken.
  */
-enum { OAS_TRANSFERS = 2 * OAS_LATENT_FRAMES };
+int oas_transfers(const upscale_sizes *s);
 
 /* ---- the upscaler itself ---------------------------------------------------------------------------------------------- */
 
@@ -145,6 +147,12 @@ typedef struct waiting {
     oasis_frame frame;
     bool starts_shot;
 } waiting;
+
+/* A run of the transformer over all windows in space: latents first .. first+latents-1 of the shot. */
+typedef struct restored_windows {
+    int64_t first, latents;
+    bool last; /* of the shot */
+} restored_windows;
 
 struct oasis_upscaler {
     oasis_model *model;
@@ -177,7 +185,6 @@ struct oasis_upscaler {
     int64_t decoded;      /* latents decoded */
     int64_t first_held;   /* the shot's index of the first latent held in c and z */
     tensor c, z, window;  /* [held][grid_height][grid_width][in_dim or latent_channels]; window: one window in time */
-    tensor marks;         /* on a GPU: of a window's values, as 32-bit numbers; is one of them not finite? */
     packed *blends;       /* weights of windows in space */
     int held_most;
     decoder_state *states; /* one per tile, and behind them that of the whole frame */
@@ -189,10 +196,13 @@ struct oasis_upscaler {
     device_name device_name;
 
     /* On a GPU. */
-    cuda_block up[OAS_TRANSFERS], down[OAS_TRANSFERS];
+    int transfers;                      /* how many of up, down and coming there are */
+    cuda_block *up, *down;              /* frames on their way */
     int64_t sent;                       /* by `up`, in turns */
-    oasis_frame coming[OAS_TRANSFERS];  /* sources of the frames in `down`, in turns */
+    oasis_frame *coming;                /* sources of the frames in `down`, in turns */
     int64_t coming_first, coming_count; /* the first of them, ever counted, and how many */
+    cuda_block marks;                   /* of every window in space, as 32-bit numbers: is a value of it not finite? */
+    restored_windows marked;            /* of which the marks are on their way; latents 0: of none */
     cuda_clock clocks[NETWORKS];        /* of networks, by kind */
     double flops[NETWORKS];             /* that they counted */
 
@@ -201,6 +211,9 @@ struct oasis_upscaler {
 };
 
 /* ---- reports (upscale_report.c) --------------------------------------------------------------------------------------- */
+
+/* Frames that have gone in and not come out, at most, before the caller waits for one. */
+int oas_delay(const oasis_upscaler *u);
 
 /* One more stage, where there is room for it. */
 void oas_add_stage(oasis_statistics *s, const char *name, double seconds, double flops);

@@ -32,28 +32,43 @@ oasis_status oas_graph_status(oasis_upscaler *u, const graph *g)
 
 /* ---- on the way --------------------------------------------------------------------------------------------------------- */
 
+int oas_transfers(const upscale_sizes *s)
+{
+    return 2 * OAS_LATENT_FRAMES * s->latents_at_once;
+}
+
 oasis_status oas_open_transfers(oasis_upscaler *u, oasis_message *message)
 {
     const upscale_sizes *s = &u->sizes;
     size_t up = source_floats(s) * sizeof(float), down = result_floats(s) * (s->looks_back ? 2 : 1) * sizeof(float);
-    for (int i = 0; i < OAS_TRANSFERS; i++) {
-        if (oas_cuda_block_open(u->device->cuda, &u->up[i], up) < 0 ||
-            oas_cuda_block_open(u->device->cuda, &u->down[i], down) < 0)
-            return oas_fail_memory(message, (up + down) * OAS_TRANSFERS, "frames on their way to the GPU and back");
-    }
-    return OASIS_OK;
+    size_t n = (size_t)oas_transfers(s), marks = (size_t)s->rows.count * (size_t)s->columns.count * sizeof(int32_t);
+    u->up = oas_alloc(n, sizeof *u->up);
+    u->down = oas_alloc(n, sizeof *u->down);
+    u->coming = oas_alloc(n, sizeof *u->coming);
+    bool ok = u->up && u->down && u->coming && oas_cuda_block_open(u->device->cuda, &u->marks, marks) == OASIS_OK;
+    for (size_t i = 0; ok && i < n; i++, u->transfers++)
+        ok = oas_cuda_block_open(u->device->cuda, &u->up[i], up) == OASIS_OK &&
+             oas_cuda_block_open(u->device->cuda, &u->down[i], down) == OASIS_OK;
+    return ok ? OASIS_OK : oas_fail_memory(message, (up + down) * n, "frames on their way to the GPU and back");
 }
 
 void oas_close_transfers(oasis_upscaler *u)
 {
+    oas_cuda *c = u->device ? u->device->cuda : NULL;
     for (int64_t i = 0; i < u->coming_count; i++)
-        oasis_frame_free(&u->coming[(u->coming_first + i) % OAS_TRANSFERS]);
-    for (int i = 0; u->device && u->device->cuda && i < OAS_TRANSFERS; i++) {
-        oas_cuda_block_close(u->device->cuda, &u->up[i]);
-        oas_cuda_block_close(u->device->cuda, &u->down[i]);
+        oasis_frame_free(&u->coming[(u->coming_first + i) % u->transfers]);
+    /* The one that could not be opened is closed, too. */
+    for (int i = 0; c && u->up && u->down && i < oas_transfers(&u->sizes); i++) {
+        oas_cuda_block_close(c, &u->up[i]);
+        oas_cuda_block_close(c, &u->down[i]);
     }
-    for (int i = 0; u->device && u->device->cuda && i < NETWORKS; i++)
-        oas_cuda_clock_close(u->device->cuda, &u->clocks[i]);
+    if (c)
+        oas_cuda_block_close(c, &u->marks);
+    for (int i = 0; c && i < NETWORKS; i++)
+        oas_cuda_clock_close(c, &u->clocks[i]);
+    oas_free(u->up);
+    oas_free(u->down);
+    oas_free(u->coming);
 }
 
 void oas_enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to)
@@ -70,7 +85,7 @@ void oas_enlarge_on_gpu(oasis_upscaler *u, const float *from, float *to)
                              .a = u->resize_spec.a,
                              .scale = 2.f,
                              .offset = -1.f};
-    cuda_block *b = &u->up[u->sent++ % OAS_TRANSFERS];
+    cuda_block *b = &u->up[u->sent++ % u->transfers];
     oasis_status status = g->status < 0 ? g->status : oas_cuda_block_wait(c, b, &g->message);
     if (status == OASIS_OK) {
         oas_pool_copy(u->device->pool, b->host, from, b->bytes);
@@ -88,8 +103,8 @@ bool oas_frame_due(oasis_upscaler *u, bool end)
 {
     if (u->coming_count == 0)
         return false;
-    return end || u->coming_count > OAS_LATENT_FRAMES ||
-           oas_cuda_block_done(u->device->cuda, &u->down[u->coming_first % OAS_TRANSFERS]);
+    return end || u->coming_count > u->transfers / 2 ||
+           oas_cuda_block_done(u->device->cuda, &u->down[u->coming_first % u->transfers]);
 }
 
 /* ---- finishing ---------------------------------------------------------------------------------------------------------- */
@@ -150,7 +165,7 @@ static oasis_status finish_here(oasis_upscaler *u, const oasis_frame *source, co
 static oasis_status send_down(oasis_upscaler *u, const float *decoded, const float *enlarged)
 {
     graph *g = &u->graph;
-    cuda_block *b = &u->down[(u->coming_first + u->coming_count) % OAS_TRANSFERS];
+    cuda_block *b = &u->down[(u->coming_first + u->coming_count) % u->transfers];
     oas_crop_frame(g, &u->sizes, decoded, b->device);
     if (u->sizes.looks_back)
         oas_crop_frame(g, &u->sizes, enlarged, (float *)b->device + result_floats(&u->sizes));
@@ -167,7 +182,7 @@ oasis_status oas_finish_frame(oasis_upscaler *u, oasis_frame *source, const floa
         s = send_down(u, decoded, enlarged);
         if (s < 0)
             return s;
-        u->coming[(u->coming_first + u->coming_count++) % OAS_TRANSFERS] = *source;
+        u->coming[(u->coming_first + u->coming_count++) % u->transfers] = *source;
         *source = (oasis_frame){0};
     } else {
         s = finish_here(u, source, decoded, enlarged);
@@ -180,7 +195,7 @@ oasis_status oas_finish_frame(oasis_upscaler *u, oasis_frame *source, const floa
 
 oasis_status oas_take_frame(oasis_upscaler *u)
 {
-    int64_t at = u->coming_first % OAS_TRANSFERS;
+    int64_t at = u->coming_first % u->transfers;
     cuda_block *b = &u->down[at];
     oasis_frame *source = &u->coming[at], *out = NULL;
     u->ready_first = u->ready_count = 0;

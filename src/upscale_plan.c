@@ -160,6 +160,26 @@ static int most_at_once(const upscale_sizes *s, const device *d)
     return d->cuda ? (int)(TOKENS / tokens) : 1;
 }
 
+/*
+ * So it decodes several latents together, as long as their frames are no more than fill it; a decoder that takes much
+ * memory fills it with one.
+ */
+static int most_latents(const upscale_sizes *s, const device *d)
+{
+    const int64_t pixels = (int64_t)16 * 1280 * 720;
+    int64_t n = pixels / ((int64_t)s->padded_width * s->padded_height * OAS_LATENT_FRAMES);
+    return !d->cuda || n < 1 ? 1 : n < s->window_latents ? (int)n : s->window_latents;
+}
+
+static bool fewer_latents(upscale_sizes *s, const upscale_memory *m, bool too_much)
+{
+    const size_t most = (size_t)2 << 30;
+    if (s->latents_at_once == 1 || (m->decode <= most && !too_much))
+        return false;
+    s->latents_at_once /= 2;
+    return true;
+}
+
 /* Makes windows a quarter smaller on their longer side; false when they are as small as they may be. */
 static bool shrink_windows(upscale_sizes *s)
 {
@@ -237,23 +257,33 @@ static tensor *pixels_of(graph *g, int64_t frames, int64_t height, int64_t width
     return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, frames, height, width, 3));
 }
 
-static tensor *latent_of(graph *g, const upscale_sizes *s, const oasis_model *model)
+static tensor *latents_of(graph *g, const upscale_sizes *s, const oasis_model *model, int64_t n)
 {
-    return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, 1, s->grid_height, s->grid_width, model->file.config.latent_channels));
+    return oas_tensor(g, OAS_F32, OAS_SHAPE5(1, n, s->grid_height, s->grid_width, model->file.config.latent_channels));
 }
 
-static bool plan_decoded(graph *g, upscale_memory *m, stage_work *work, decoder_state *state, tensor *result)
+static tensor *latent_of(graph *g, const upscale_sizes *s, const oasis_model *model)
+{
+    return latents_of(g, s, model, 1);
+}
+
+/* A call of the decoder that gave so many latents' frames. */
+static bool plan_decoded(graph *g, upscale_memory *m, stage_work *work, decoder_state *state, tensor *result,
+                         int latents)
 {
     m->states += state->bytes;
     oas_state_free(state);
-    return plan_step(g, m, work, 1. / OAS_LATENT_FRAMES, result);
+    return plan_step(g, m, work, 1. / (latents * OAS_LATENT_FRAMES), result);
 }
 
 static bool plan_whole(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, const oasis_model *model)
 {
     decoder_state state = {.started = true};
-    tensor *pixels = pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
-    return plan_decoded(g, m, work, &state, oas_decode(g, model, &state, latent_of(g, s, model), pixels));
+    int n = s->latents_at_once;
+    tensor *pixels = pixels_of(g, (int64_t)n * OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
+    bool ok = plan_decoded(g, m, work, &state, oas_decode(g, model, &state, latents_of(g, s, model, n), pixels), n);
+    m->decode = m->step;
+    return ok;
 }
 
 /* What every tile is cut from, and the result that they fill, come first in the arena. */
@@ -268,7 +298,7 @@ static bool plan_tile(graph *g, const upscale_sizes *s, upscale_memory *m, stage
     oas_tensor(g, whole->dtype, whole->shape);
     tensor *piece = oas_tensor(g, whole->dtype, OAS_SHAPE5(1, 1, a.with_rows, a.with_columns, oas_last(whole, 0)));
     tensor *part = pixels_of(g, OAS_LATENT_FRAMES, a.with_rows * OAS_LATENT_PIXELS, a.with_columns * OAS_LATENT_PIXELS);
-    return plan_decoded(g, m, work, &state, piece ? oas_decode_tile(g, model, &state, piece, part) : NULL);
+    return plan_decoded(g, m, work, &state, piece ? oas_decode_tile(g, model, &state, piece, part) : NULL, 1);
 }
 
 static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, stage_work *work, const oasis_model *model)
@@ -278,7 +308,7 @@ static bool plan_tiles(graph *g, const upscale_sizes *s, upscale_memory *m, stag
     pixels_of(g, OAS_LATENT_FRAMES, s->padded_height, s->padded_width);
     tensor *x = oas_decode_begin(g, model, &state, latent_of(g, s, model));
     tensor whole = x ? *x : (tensor){0};
-    bool ok = plan_decoded(g, m, work, &state, x);
+    bool ok = plan_decoded(g, m, work, &state, x, 1);
     for (int i = 0; ok && i < s->tile_rows * s->tile_columns; i++)
         ok = plan_tile(g, s, m, work, model, i, &whole);
     return ok;
@@ -355,7 +385,8 @@ static void plan_buffers(const upscale_sizes *s, upscale_memory *m, const oasis_
     m->frames = picture_bytes(s->in_width, s->in_height) * (size_t)((held + 2) * OAS_LATENT_FRAMES) +
                 picture_bytes(s->out_width, s->out_height) * (OAS_LATENT_FRAMES + 2);
     if (d->cuda)
-        m->transfers = OAS_TRANSFERS * (picture_bytes(s->in_width, s->in_height) +
+        m->transfers =
+            (size_t)oas_transfers(s) * (picture_bytes(s->in_width, s->in_height) +
                                         picture_bytes(s->out_width, s->out_height) * (s->looks_back ? 2 : 1));
     m->weights = oas_model_prepared_bytes(model, s->compute, d->level != OAS_LEVEL_C);
 }
@@ -416,9 +447,13 @@ oasis_status oas_upscale_plan(upscale_sizes *s, upscale_memory *m, upscale_work 
     OAS_TRY(choose_windows(s, o, &model->file.config, message));
     int64_t limit = oas_device_limit(d, o);
     s->at_once = windows_at_once(s, most_at_once(s, d));
+    s->latents_at_once = most_latents(s, d);
     for (;;) {
         OAS_TRY(oas_upscale_measure(s, m, work, model, d, message));
-        if ((int64_t)oas_upscale_total(m) + o->memory_reserved <= limit)
+        bool fits = (int64_t)oas_upscale_total(m) + o->memory_reserved <= limit;
+        if (fewer_latents(s, m, !fits))
+            continue;
+        if (fits)
             return OASIS_OK;
         /* Fewer windows at once; then whichever of windows and tiles takes the most is made smaller, windows only where the
          * user left them to us. */

@@ -186,7 +186,7 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
 
 /* ---- copies beside the computation: as late as they may be ---------------------------------------------------------- */
 
-enum { NEVER, GOES_DOWN, ASKED, ARRIVED };
+enum { NEVER, ARRIVED, GOES_DOWN, ASKED = GOES_DOWN + 6 };
 
 /* What stands for the events: how far a block has come. */
 static int *way_of(cuda_block *b)
@@ -230,22 +230,23 @@ oasis_status oas_cuda_block_down(oas_cuda *c, cuda_block *b)
     return OASIS_OK;
 }
 
-/* Not the first time that somebody asks. */
+/* Not the first times that somebody asks. */
 bool oas_cuda_block_done(oas_cuda *c, cuda_block *b)
 {
     oasis_message why;
     int *way = way_of(b);
-    if (*way != GOES_DOWN)
-        return *way == NEVER || oas_cuda_block_wait(c, b, &why) == OASIS_OK;
-    *way = ASKED;
-    return false;
+    if (*way >= GOES_DOWN && *way < ASKED) {
+        ++*way;
+        return false;
+    }
+    return *way == NEVER || oas_cuda_block_wait(c, b, &why) == OASIS_OK;
 }
 
 oasis_status oas_cuda_block_wait(oas_cuda *c, cuda_block *b, oasis_message *message)
 {
     (void)message;
     int *way = way_of(b);
-    if (*way == GOES_DOWN || *way == ASKED)
+    if (*way >= GOES_DOWN)
         put(c, b->host, b->device, b->bytes);
     *way = ARRIVED;
     return OASIS_OK;
