@@ -419,7 +419,7 @@ static void add_window(oasis_upscaler *u, graph *g, tensor *z, int64_t latents, 
         copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window),
                     (float *)sum->data + f * each, channels, at.y, at.x, false);
     const shape flat = OAS_SHAPE2(latents, each);
-    sum = oas_add_gated(g, oas_view(g, sum, flat), oas_view(g, z, flat), weight, 0);
+    sum = oas_add_gated(g, oas_view(g, sum, flat), oas_view(g, z, flat), weight, 0, NULL);
     for (int64_t f = 0; sum && f < latents; f++)
         copy_window(g, s, (float *)u->window.data + (size_t)f * latent_floats(&u->window),
                     (float *)sum->data + f * each, channels, at.y, at.x, true);

@@ -28,8 +28,9 @@ typedef struct oas_passes {
     void (*rms_norm_rope)(void *y, const void *x, oas_dtype dtype, const float *gain, const float *rope, int64_t head,
                           int64_t n, float eps);
 
-    /* y = x + b * gate (gate NULL: x + b); y may be x. */
-    void (*add_gated)(float *y, const float *x, const void *b, oas_dtype b_type, const float *gate, int64_t n);
+    /* y = x + b * gate + constant (gate NULL: 1, constant NULL: 0); y may be x. */
+    void (*add_gated)(float *y, const float *x, const void *b, oas_dtype b_type, const float *gate,
+                      const float *constant, int64_t n);
 
     /* y = x + a * b; y may be x. */
     void (*axpy)(float *y, const float *x, float a, const float *b, int64_t n);

@@ -118,22 +118,24 @@ static void rms_norm_rope(void *y, const void *x, oas_dtype dtype, const float *
 /* ---- elementwise ------------------------------------------------------------------------------------------------ */
 
 PASS_INLINE void gated_typed(float *y, const float *x, const void *b, const oas_dtype b_type, const float *gate,
-                             int64_t n)
+                             const float *constant, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LANES) {
         int count = lanes_at(i, n);
         vec t = v_load_values(x + i, OAS_F32, count), u = v_load_values(value_at(b, b_type, i), b_type, count);
         t = gate ? v_fma(u, v_load_values(gate + i, OAS_F32, count), t) : v_add(t, u);
+        t = constant ? v_add(t, v_load_values(constant + i, OAS_F32, count)) : t;
         v_store_values(y + i, OAS_F32, t, count);
     }
 }
 
-static void add_gated(float *y, const float *x, const void *b, oas_dtype b_type, const float *gate, int64_t n)
+static void add_gated(float *y, const float *x, const void *b, oas_dtype b_type, const float *gate,
+                      const float *constant, int64_t n)
 {
     if (b_type == OAS_BF16)
-        gated_typed(y, x, b, OAS_BF16, gate, n);
+        gated_typed(y, x, b, OAS_BF16, gate, constant, n);
     else
-        gated_typed(y, x, b, OAS_F32, gate, n);
+        gated_typed(y, x, b, OAS_F32, gate, constant, n);
 }
 
 static void axpy(float *y, const float *x, float a, const float *b, int64_t n)

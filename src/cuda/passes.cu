@@ -2,14 +2,14 @@
 #include "cuda/passes_parts.cuh"
 #include "cuda/values.cuh"
 
-/* ---- y = x + factor b gate ------------------------------------------------------------------------------------------- */
+/* ---- y = x + factor b gate + constant -------------------------------------------------------------------------------- */
 
-/* Absent x counts 0; absent b, gate and scalar count 1. */
+/* Absent x and constant count 0; absent b, gate and scalar count 1. */
 struct combine_job {
-    cuda_array y, x, b, gate;
+    cuda_array y, x, b, gate, constant;
     const float *scalar; /* on the GPU */
     float factor;
-    int64_t n, b_period, gate_period; /* how long b and gate are: they repeat */
+    int64_t n, b_period, gate_period; /* how long b is, and gate and constant: they repeat */
     bool wide, wide_b, wide_gate;
 };
 
@@ -39,6 +39,12 @@ static __global__ void combine_kernel(combine_job j)
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
             y[k] += b[k] * gate[k];
+        if (j.constant.data) {
+            oas_load8_repeated(gate, j.constant, i, j.gate_period, n, j.wide_gate);
+            OAS_UNROLL
+            for (int k = 0; k < OAS_CHUNK; k++)
+                y[k] += gate[k];
+        }
         oas_store8(j.y, i, y, n, j.wide);
     }
 }
@@ -49,29 +55,30 @@ static oasis_status run_combine(oas_cuda *c, combine_job j)
         return OASIS_OK;
     j.wide = oas_is_wide(j.y, 0) && oas_is_wide(j.x, 0);
     j.wide_b = oas_is_wide(j.b, j.b_period == j.n ? 0 : j.b_period);
-    j.wide_gate = oas_is_wide(j.gate, j.gate_period);
+    j.wide_gate = oas_is_wide(j.gate, j.gate_period) && oas_is_wide(j.constant, j.gate_period);
     OAS_LAUNCH(c, combine_kernel, oas_blocks(c, (j.n + OAS_CHUNK - 1) / OAS_CHUNK), OAS_BLOCK, 0, j);
     return oas_launched();
 }
 
 static combine_job simple_job(cuda_array y, cuda_array x, float factor, cuda_array b, int64_t n)
 {
-    combine_job j = {y, x, b, {NULL, 0}, NULL, factor, n, n, n, false, false, false};
+    combine_job j = {y, x, b, OAS_NONE, OAS_NONE, NULL, factor, n, n, n, false, false, false};
     return j;
 }
 
-static oasis_status add_gated(oas_cuda *c, cuda_array y, cuda_array x, cuda_array b, const float *gate, int64_t rows,
-                              int64_t d)
+static oasis_status add_gated(oas_cuda *c, cuda_array y, cuda_array x, cuda_array b, const float *gate,
+                              const float *constant, int64_t rows, int64_t d)
 {
     combine_job j = simple_job(y, x, 1.f, b, rows * d);
     j.gate = oas_float_array(gate);
+    j.constant = oas_float_array(constant);
     j.gate_period = d;
     return run_combine(c, j);
 }
 
 static oasis_status add_times_gate(oas_cuda *c, float *to, cuda_array from, const float *gate, int64_t rows, int64_t d)
 {
-    return add_gated(c, oas_float_array(to), oas_float_array(to), from, gate, rows, d);
+    return add_gated(c, oas_float_array(to), oas_float_array(to), from, gate, NULL, rows, d);
 }
 
 static oasis_status combine(oas_cuda *c, cuda_array y, cuda_array x, float a, cuda_array b, int64_t n)

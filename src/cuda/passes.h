@@ -40,9 +40,9 @@ typedef struct cuda_resize {
 struct cuda_passes {
     /* ---- elementwise ------------------------------------------------------------------------------------------------- */
 
-    /* y = x + b * gate (gate [d], or NULL = 1). */
-    oasis_status (*add_gated)(oas_cuda *c, cuda_array y, cuda_array x, cuda_array b, const float *gate, int64_t rows,
-                              int64_t d);
+    /* y = x + b * gate + constant (gate [d], or NULL = 1; constant [d], or NULL = 0). */
+    oasis_status (*add_gated)(oas_cuda *c, cuda_array y, cuda_array x, cuda_array b, const float *gate,
+                              const float *constant, int64_t rows, int64_t d);
     /* to += from * gate. */
     oasis_status (*add_times_gate)(oas_cuda *c, float *to, cuda_array from, const float *gate, int64_t rows, int64_t d);
     /* y = x + a * b. */

@@ -149,10 +149,10 @@ static tensor *block(graph *g, const void *arg, tensor *x)
     size_t mark = oas_graph_mark(g);
     tensor *m = oas_time_modulate(g, b->modulation, at->time);
     tensor *u = oas_norm_modulate(g, x, m, SHIFT_ATTENTION, SCALE_ATTENTION, eps);
-    x = oas_add_gated(g, x, attend(g, b, at, u), m, GATE_ATTENTION);
+    x = oas_add_gated(g, x, attend(g, b, at, u), m, GATE_ATTENTION, oas_prompt_fixed(at->text, &b->text));
     x = oas_prompt_add(g, at->text, &b->text, &at->text_place, x);
     u = oas_norm_modulate(g, x, m, SHIFT_FFN, SCALE_FFN, eps);
-    x = oas_add_gated(g, x, feed_forward(g, b, u), m, GATE_FFN);
+    x = oas_add_gated(g, x, feed_forward(g, b, u), m, GATE_FFN, NULL);
     return oas_graph_keep(g, x, mark);
 }
 

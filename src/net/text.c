@@ -72,13 +72,16 @@ tensor *oas_prompt_values(graph *g, const text_block *b, const text_place *at)
     return oas_linear(g, at->context, &b->v, OAS_LINEAR, NULL, g->compute);
 }
 
+tensor *oas_prompt_fixed(const text_branch *t, const text_block *b)
+{
+    return t->kind == OAS_PROMPT_CONSTANT ? b->constant : NULL;
+}
+
 tensor *oas_prompt_add(graph *g, const text_branch *t, const text_block *b, const text_place *at, tensor *x)
 {
     oas_dtype type = g->compute;
-    if (t->kind == OAS_PROMPT_NONE)
+    if (t->kind == OAS_PROMPT_NONE || t->kind == OAS_PROMPT_CONSTANT)
         return x;
-    if (t->kind == OAS_PROMPT_CONSTANT)
-        return oas_add_repeated(g, x, b->constant);
     tensor *u = oas_norm_affine(g, x, b->norm3_weight, b->norm3_bias, at->eps);
     tensor *q = oas_linear(g, u, &b->q, OAS_LINEAR, NULL, type);
     q = oas_rms_norm_rope(g, q, b->norm_q, at->no_rope, at->eps);
@@ -86,5 +89,5 @@ tensor *oas_prompt_add(graph *g, const text_branch *t, const text_block *b, cons
     tensor *k = stored ? oas_cast(g, b->stored_k, type) : oas_prompt_keys(g, b, at);
     tensor *v = stored ? oas_cast(g, b->stored_v, type) : oas_prompt_values(g, b, at);
     tensor *seen = oas_attend(g, q, k, v, t->bias, 1, at->heads);
-    return oas_add_gated(g, x, oas_linear(g, seen, &b->o, OAS_LINEAR, NULL, type), NULL, 0);
+    return oas_add_gated(g, x, oas_linear(g, seen, &b->o, OAS_LINEAR, NULL, type), NULL, 0, NULL);
 }

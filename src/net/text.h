@@ -68,7 +68,10 @@ tensor *oas_prompt_constant(graph *g, const text_block *b, tensor *context);
 tensor *oas_prompt_keys(graph *g, const text_block *b, const text_place *at);
 tensor *oas_prompt_values(graph *g, const text_block *b, const text_place *at);
 
-/* Adds cross-attention, or what stands for it, to x [N,dim] float, in place. */
+/* Where what it gives is the same for every token: that row, [dim] float, to be added to x on the way; else NULL. */
+tensor *oas_prompt_fixed(const text_branch *t, const text_block *b);
+
+/* Adds what is not, cross-attention, to x [N,dim] float, in place. */
 tensor *oas_prompt_add(graph *g, const text_branch *t, const text_block *b, const text_place *at, tensor *x);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Elementwise ops.
- *   add_gated   y = x + b * m[row]      the residual stream of a block
- *   axpy        y = x + a b             the one step: z_H = z_L - sigma v
+ *   add_gated   y = x + b * m[row] + constant      the residual stream of a block
+ *   axpy        y = x + a b                        the one step: z_H = z_L - sigma v
  *   activate    y = act(x)
  *   cast        y = x in another type
  */
@@ -19,16 +19,16 @@ struct gate_param {
     int32_t row;
 };
 
-tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row)
+tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row, tensor *constant)
 {
-    tensor *in[] = {x, b, m};
+    tensor *in[] = {x, b, m, constant};
     struct gate_param p = {row};
     return oas_apply(g, &oas_op_add_gated, in, &p, sizeof p);
 }
 
 static bool gate_shape(graph *g, node *n)
 {
-    const tensor *x = n->in[0], *b = n->in[1], *m = n->in[2];
+    const tensor *x = n->in[0], *b = n->in[1], *m = n->in[2], *constant = n->in[3];
     int32_t row = OAS_PARAM(struct gate_param, n)->row;
     if (x->dtype != OAS_F32 || !oas_shape_equal(&x->shape, &b->shape))
         return oas_op_refuse(g, "add_gated: %s and %s differ", oas_shape_text(&x->shape).text,
@@ -36,9 +36,23 @@ static bool gate_shape(graph *g, node *n)
     if (m && (m->dtype != OAS_F32 || oas_last(m, 0) != oas_last(x, 0) || row >= oas_rows(m)))
         return oas_op_refuse(g, "add_gated: table %s has no row %d for %s", oas_shape_text(&m->shape).text, row,
                              oas_shape_text(&x->shape).text);
+    if (constant && (constant->dtype != OAS_F32 || oas_count(&constant->shape) != oas_last(x, 0)))
+        return oas_op_refuse(g, "add_gated: the constant is %s, not a row of %s", oas_shape_text(&constant->shape).text,
+                             oas_shape_text(&x->shape).text);
     n->out->shape = x->shape;
     n->out->dtype = OAS_F32;
     return true;
+}
+
+static const float *gate_of(const node *n)
+{
+    const tensor *m = n->in[2];
+    return m ? oas_f32(m) + OAS_PARAM(struct gate_param, n)->row * oas_last(n->out, 0) : NULL;
+}
+
+static const float *constant_of(const node *n)
+{
+    return n->in[3] ? oas_f32(n->in[3]) : NULL;
 }
 
 static oasis_status gate_ref(graph *g, const node *n)
@@ -46,10 +60,10 @@ static oasis_status gate_ref(graph *g, const node *n)
     (void)g;
     int64_t d = oas_last(n->in[0], 0), rows = oas_rows(n->in[0]);
     const float *x = oas_f32(n->in[0]), *b = oas_f32(n->in[1]);
-    const float *gate = n->in[2] ? oas_f32(n->in[2]) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
+    const float *gate = gate_of(n), *constant = constant_of(n);
     float *y = oas_f32(n->out);
     for (int64_t i = 0; i < rows * d; i++)
-        y[i] = x[i] + b[i] * (gate ? gate[i % d] : 1.f);
+        y[i] = x[i] + b[i] * (gate ? gate[i % d] : 1.f) + (constant ? constant[i % d] : 0.f);
     return OASIS_OK;
 }
 
@@ -77,9 +91,9 @@ static void gate_backward_slab(void *arg, int64_t slab, int worker)
     const tensor *m = n->in[2];
     int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), begin = slab * t->sums.slab;
     int64_t end = begin + t->sums.slab < rows ? begin + t->sums.slab : rows;
-    float *dx = oas_gradient_of(n->in[0]), *db = oas_gradient_of(n->in[1]), *sum = t->sums.partial + slab * d;
-    const float *dy = oas_gradient_of(n->out);
-    const float *gate = m ? oas_f32(m) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
+    float *dx = oas_gradient_of(n->in[0]), *db = oas_gradient_of(n->in[1]), *sum = t->sums.partial + slab * 2 * d;
+    float *whole = oas_gradient_of(n->in[3]) ? sum + d : NULL;
+    const float *dy = oas_gradient_of(n->out), *gate = gate_of(n);
     for (int64_t i = begin * d; i < end * d; i += d) {
         const float *b = oas_gradient_of(m) ? oas_floats(n->in[1], i, d, t->scratch + worker * d) : NULL;
         for (int64_t c = 0; dx && c < d; c++)
@@ -88,19 +102,25 @@ static void gate_backward_slab(void *arg, int64_t slab, int worker)
             db[i + c] += dy[i + c] * (gate ? gate[c] : 1.f);
         for (int64_t c = 0; b && c < d; c++)
             sum[c] += dy[i + c] * b[c];
+        for (int64_t c = 0; whole && c < d; c++)
+            whole[c] += dy[i + c];
     }
 }
 
-/* Forward was y = x + b m[row].  So dx += dy;  db += dy m[row];  dm[row] += sum over rows of dy b. */
+/*
+ * Forward was y = x + b m[row] + constant.  So dx += dy;  db += dy m[row];  dm[row] += sum over rows of dy b;  dconstant +=
+ * sum over rows of dy.
+ */
 static oasis_status gate_backward(graph *g, const node *n)
 {
     struct rows_task t;
     int64_t d = oas_last(n->out, 0);
-    if (!rows_task_start(g, n, d, &t))
+    if (!rows_task_start(g, n, 2 * d, &t))
         return g->status;
     oas_pool_run(oas_graph_pool(g), t.sums.slabs, gate_backward_slab, &t);
     float *dm = oas_gradient_of(n->in[2]);
     oas_column_add(&t.sums, 0, d, dm ? dm + OAS_PARAM(struct gate_param, n)->row * d : NULL);
+    oas_column_add(&t.sums, d, d, oas_gradient_of(n->in[3]));
     return OASIS_OK;
 }
 
@@ -109,10 +129,10 @@ static void gate_stretch(const graph *g, const node *n, int64_t begin, int64_t e
     const oas_passes *pass = oas_graph_passes(g);
     int64_t d = oas_last(n->in[0], 0);
     const tensor *b = n->in[1];
-    const float *gate = n->in[2] ? oas_f32(n->in[2]) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
     for (int64_t i = begin; i < end; i++)
         pass->add_gated(oas_f32(n->out) + i * d, oas_f32(n->in[0]) + i * d,
-                        (const char *)b->data + i * d * (int64_t)oas_dtype_size(b->dtype), b->dtype, gate, d);
+                        (const char *)b->data + i * d * (int64_t)oas_dtype_size(b->dtype), b->dtype, gate_of(n),
+                        constant_of(n), d);
 }
 
 static oasis_status gate_cpu(graph *g, const node *n)
@@ -127,26 +147,28 @@ static oasis_status gate_cuda(graph *g, const node *n)
     int64_t d = oas_last(n->out, 0);
     if (g->planning)
         return OASIS_OK;
-    const float *gate = n->in[2] ? oas_f32(n->in[2]) + OAS_PARAM(struct gate_param, n)->row * d : NULL;
-    return c->tables.passes->add_gated(c, oas_array(n->out), oas_array(n->in[0]), oas_array(n->in[1]), gate,
-                                       oas_rows(n->out), d);
+    return c->tables.passes->add_gated(c, oas_array(n->out), oas_array(n->in[0]), oas_array(n->in[1]), gate_of(n),
+                                       constant_of(n), oas_rows(n->out), d);
 }
 
 static oasis_status gate_cuda_backward(graph *g, const node *n)
 {
     oas_cuda *c = oas_graph_cuda(g);
     const struct cuda_passes *passes = c->tables.passes;
-    const tensor *m = n->in[2];
+    const tensor *m = n->in[2], *constant = n->in[3];
     int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), at = OAS_PARAM(struct gate_param, n)->row * d;
-    void *partial = m && m->grad ? oas_scratch(g, passes->column_sum_bytes(c, rows, d)) : NULL;
+    bool of_m = m && m->grad, of_constant = constant && constant->grad;
+    void *partial = of_m || of_constant ? oas_scratch(g, passes->column_sum_bytes(c, rows, d)) : NULL;
     if (g->planning || g->status < 0)
         return g->status;
     cuda_array dy = oas_array(n->out->grad);
     if (n->in[0]->grad)
         OAS_TRY(passes->add(c, oas_gradient_of(n->in[0]), dy, rows * d));
     if (n->in[1]->grad)
-        OAS_TRY(passes->add_times_gate(c, oas_gradient_of(n->in[1]), dy, m ? oas_f32(m) + at : NULL, rows, d));
-    if (!partial)
+        OAS_TRY(passes->add_times_gate(c, oas_gradient_of(n->in[1]), dy, gate_of(n), rows, d));
+    if (of_constant)
+        OAS_TRY(passes->column_sum(c, oas_gradient_of(constant), dy, rows, d, partial));
+    if (!of_m)
         return OASIS_OK;
     return passes->column_product_sum(c, oas_gradient_of(m) + at, dy, oas_array(n->in[1]), rows, d, partial);
 }
@@ -160,14 +182,15 @@ static bool gate_sample(sampler *s, int i, node *n)
     n->in[0] = oas_sample_floats(s, OAS_SHAPE2(rows, d), 1);
     n->in[1] = oas_sample_activation(s, OAS_SHAPE2(rows, d), 1);
     n->in[2] = i % 2 ? oas_sample_floats(s, OAS_SHAPE2(6, d), 1) : NULL;
+    n->in[3] = i / 2 ? oas_sample_floats(s, OAS_SHAPE3(1, 1, d), 1) : NULL;
     return true;
 }
 
 const op oas_op_add_gated = {
     .name = "add_gated",
     .stage = "passes",
-    .n_in = 3,
-    .optional = 1u << 2,
+    .n_in = 4,
+    .optional = 1u << 2 | 1u << 3,
     .in_place = 1,
     .shape = gate_shape,
     .forward = {[OAS_REF] = gate_ref, [OAS_CPU] = gate_cpu, [OAS_CUDA] = gate_cuda},

@@ -38,8 +38,9 @@ tensor *oas_linear(graph *g, tensor *x, const linear *layer, oas_activation act,
 
 /* A convolution of 1x1 or 3x3 pixels and kt frames, stride 1, zeros beyond the picture, causal in time. */
 typedef struct conv {
-    tensor *weight; /* [out, in, kt, k, k], the oldest frame first, or [out, kt*in, k, k], the newest first; k = 1 or 3 */
-    tensor *bias;   /* [out] float, or NULL */
+    tensor
+        *weight;  /* [out, in, kt, k, k], the oldest frame first, or [out, kt*in, k, k], the newest first; k = 1 or 3 */
+    tensor *bias; /* [out] float, or NULL */
 } conv;
 
 /*
@@ -105,8 +106,11 @@ tensor *oas_attend(graph *g, tensor *q, tensor *k, tensor *v, tensor *bias, int6
 
 /* ---- elementwise: ops/elementwise.c ------------------------------------------------------------------------------- */
 
-/* y = x + b * m[row]  (m NULL: y = x + b).  x [N,d] float, works in place;  b [N,d] any type;  m [rows,d] float. */
-tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row);
+/*
+ * y = x + b * m[row] + constant  (m NULL: 1, constant NULL: 0).  x [N,d] float, works in place;  b [N,d] any type;  m
+ * [rows,d] float;  constant: d floats.
+ */
+tensor *oas_add_gated(graph *g, tensor *x, tensor *b, tensor *m, int row, tensor *constant);
 
 /* y = x + a*b, float.  Shapes equal. */
 tensor *oas_axpy(graph *g, tensor *x, float a, tensor *b);

@@ -163,6 +163,8 @@ static void reduce_text(graph *g, dit *d, const wan_run *run)
         text_block *b = &d->blocks[i].text;
         if (run->constant)
             b->constant = oas_prompt_constant(g, b, at.context);
+        if (b->constant) /* of a context of several rows the first, which then is not right */
+            b->constant->shape = OAS_SHAPE1(d->config.dim);
         b->stored_k = oas_prompt_keys(g, b, &at);
         b->stored_v = oas_prompt_values(g, b, &at);
     }
@@ -250,8 +252,12 @@ bool wan_golden_dit(const weight_file *file, graph *g, parameter_set *weights, w
 {
     const stored *patch = oas_weight_file_find(file, "patch_embedding.weight");
     const tensor *head = oas_parameters_find(weights, "head.head.weight");
-    dit_config c = {.dim = number(file, "dim"), .ffn_dim = number(file, "ffn_dim"), .heads = number(file, "num_heads"),
-                    .layers = number(file, "num_layers"), .timestep = number(file, "timestep"), .eps = 1e-6f,
+    dit_config c = {.dim = number(file, "dim"),
+                    .ffn_dim = number(file, "ffn_dim"),
+                    .heads = number(file, "num_heads"),
+                    .layers = number(file, "num_layers"),
+                    .timestep = number(file, "timestep"),
+                    .eps = 1e-6f,
                     .rope_theta = 10000};
     if (!patch || !head || c.layers < 1 || c.layers > 64 || c.heads < 1 || c.heads > OAS_MAX_HEADS)
         return refuse(run, "the metadata describe no transformer");
@@ -287,7 +293,8 @@ static bool add_weights(const weight_file *file, parameter_set *weights)
         memcpy(s.size, t->size, sizeof s.size);
         if (strcmp(name, "head.modulation") == 0 && oas_stored_count(t) % 2 == 0)
             s = OAS_SHAPE3(1, 2, oas_stored_count(t) / 2);
-        tensor *made = t->rank > 0 && t->rank <= OAS_MAX_RANK ? oas_parameters_add(weights, name, OAS_F32, s, NULL) : NULL;
+        tensor *made =
+            t->rank > 0 && t->rank <= OAS_MAX_RANK ? oas_parameters_add(weights, name, OAS_F32, s, NULL) : NULL;
         if (!made)
             return false;
         oas_stored_floats(t, 0, oas_count(&s), made->data);

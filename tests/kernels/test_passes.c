@@ -172,10 +172,11 @@ static void add_gated_and_axpy(void **unused)
         float *fx = draw_values(OAS_F32, n, 1, x), *fgate = draw_values(OAS_F32, n, 1, gate);
         void *db = draw_values((oas_dtype)type, n, 1, b);
         guarded g;
-        for (int gated = 0; gated < 2; gated++) {
+        for (int with = 0; with < 4; with++) { /* the gate, the constant, both */
             for (int64_t i = 0; i < n; i++)
-                y[i] = x[i] + b[i] * (gated ? gate[i] : 1);
-            pass->add_gated(guard(&g, OAS_F32, n), fx, db, (oas_dtype)type, gated ? fgate : NULL, n);
+                y[i] = x[i] + b[i] * (with & 1 ? gate[i] : 1) + (with & 2 ? x[i] : 0);
+            pass->add_gated(guard(&g, OAS_F32, n), fx, db, (oas_dtype)type, with & 1 ? fgate : NULL,
+                            with & 2 ? fx : NULL, n);
             check(&g, OAS_F32, y, n, "add_gated", level);
         }
         for (int64_t i = 0; i < n; i++)

@@ -76,7 +76,7 @@ static oasis_status channel_norm_backward(int64_t rows, int64_t d)
 
 static oasis_status add_gated(int64_t rows, int64_t d)
 {
-    return P.add_gated(c, floats(0), floats(0), halves(1), table, rows, d);
+    return P.add_gated(c, floats(0), floats(0), halves(1), table, table, rows, d);
 }
 
 static oasis_status product_sum(int64_t rows, int64_t d)
