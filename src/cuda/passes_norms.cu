@@ -23,7 +23,8 @@ struct layer_job {
     float plus, eps;
 };
 
-template <int K> __device__ static void statistics(const oas_lane_row<K> &x, float eps, float *mean, float *r)
+template <int K>
+__device__ static void statistics(const oas_lane_row<K> &x, float part, float eps, float *mean, float *r)
 {
     float sum = 0.f, square = 0.f, v[OAS_CHUNK];
     OAS_UNROLL
@@ -33,7 +34,7 @@ template <int K> __device__ static void statistics(const oas_lane_row<K> &x, flo
         for (int i = 0; i < OAS_CHUNK; i++)
             sum += v[i];
     }
-    *mean = oas_group_sum(sum, x.lanes) / (float)x.d;
+    *mean = oas_group_sum(sum, x.lanes) * part;
     OAS_UNROLL
     for (int k = 0; k < x.chunks(); k++) {
         int n = x.count(k);
@@ -42,31 +43,28 @@ template <int K> __device__ static void statistics(const oas_lane_row<K> &x, flo
         for (int i = 0; i < OAS_CHUNK; i++)
             square += i < n ? (v[i] - *mean) * (v[i] - *mean) : 0.f;
     }
-    *r = 1.f / sqrtf(oas_group_sum(square, x.lanes) / (float)x.d + eps);
+    *r = rsqrtf(oas_group_sum(square, x.lanes) * part + eps);
 }
 
 template <int K> static __global__ void OAS_ROW_BOUNDS(K) layer_norm_kernel(oas_row_walk w, layer_job j)
 {
-    oas_lane_row<K> of_gain, of_shift, next;
-    of_gain.start(w, j.gain, 0);
-    of_shift.start(w, j.shift, 0);
+    oas_lane_row<K> next;
     next.start(w, j.x, oas_first_item() / w.lanes);
     OAS_FOR_ROWS(w, row)
     {
         oas_lane_row<K> x = next;
         float mean, r, v[OAS_CHUNK], gain[OAS_CHUNK], shift[OAS_CHUNK];
         next.start(w, j.x, row + oas_item_step() / w.lanes);
-        statistics(x, j.eps, &mean, &r);
+        statistics(x, w.part, j.eps, &mean, &r);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
-            of_gain.get(k, gain);
-            of_shift.get(k, shift);
+            x.load(k, gain, j.gain, x.column(k));
+            x.load(k, shift, j.shift, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 v[i] = (v[i] - mean) * r * (j.plus + gain[i]) + shift[i];
-            oas_store8(j.y, x.begin + x.column(k), v, n, w.wide);
+            x.store(k, j.y, v);
         }
     }
 }
@@ -92,12 +90,12 @@ template <int K> static __global__ void layer_norm_backward_kernel(oas_row_walk 
         float mean, r, sum = 0.f, along = 0.f, v[OAS_CHUNK], e[OAS_CHUNK], gain[OAS_CHUNK];
         x.start(w, j.x, row);
         dy.start(w, j.dy, row);
-        statistics(x, j.eps, &mean, &r);
+        statistics(x, w.part, j.eps, &mean, &r);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
             x.get(k, v);
             dy.get(k, e);
-            oas_load8(gain, j.gain, x.column(k), x.count(k), w.wide);
+            x.load(k, gain, j.gain, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++) {
                 e[i] *= j.plus + gain[i];
@@ -105,22 +103,21 @@ template <int K> static __global__ void layer_norm_backward_kernel(oas_row_walk 
                 along += e[i] * (v[i] - mean) * r;
             }
         }
-        sum = oas_group_sum(sum, x.lanes) / (float)w.d;
-        along = oas_group_sum(along, x.lanes) / (float)w.d;
+        sum = oas_group_sum(sum, x.lanes) * w.part;
+        along = oas_group_sum(along, x.lanes) * w.part;
         if (x.there && x.lane == 0) {
             j.numbers[ROW_NUMBERS * row] = mean;
             j.numbers[ROW_NUMBERS * row + 1] = r;
         }
         OAS_UNROLL
         for (int k = 0; j.dx.data && k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
             dy.get(k, e);
-            oas_load8(gain, j.gain, x.column(k), n, w.wide);
+            x.load(k, gain, j.gain, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 v[i] = r * (e[i] * (j.plus + gain[i]) - sum - (v[i] - mean) * r * along);
-            oas_add8(j.dx, x.begin + x.column(k), v, n, w.wide);
+            x.add(k, j.dx, v);
         }
     }
 }
@@ -170,16 +167,32 @@ struct rope_job {
     bool wide_rope;
 };
 
-/* The angles (cos, sin, cos, sin ...) of the columns from `column` on. */
-__device__ static inline void load_rope(const cuda_array &rope, int64_t row, int64_t period, int64_t head,
-                                        int64_t column, int n, bool wide, float v[OAS_CHUNK])
+/* A row's token: the table of angles repeats. */
+__device__ static inline int64_t token_of(int64_t row, int64_t period)
 {
-    int64_t token, at;
+    int64_t token;
     oas_divide(row, period, &token);
-    oas_divide(column, head, &at);
+    return token;
+}
+
+/* The angles (cos, sin, cos, sin ...) of a token for the columns from `column` on. */
+__device__ static inline void load_rope(const cuda_array &rope, int64_t token, int64_t head, int64_t column, int n,
+                                        bool wide, float v[OAS_CHUNK])
+{
     cuda_array of_token = rope;
     of_token.data = (float *)rope.data + token * head;
-    oas_load8_repeated(v, of_token, at, head, n, wide);
+    oas_load8_repeated(v, of_token, (int64_t)((uint32_t)column % (uint32_t)head), head, n, wide);
+}
+
+/* The same for chunk k of a row. */
+template <int K>
+__device__ static void load_angles(const rope_job &j, const oas_lane_row<K> &x, int k, int64_t token,
+                                   float v[OAS_CHUNK])
+{
+    if constexpr (K > 0)
+        x.load(k, v, j.rope, token * j.head + (uint32_t)x.column(k) % (uint32_t)j.head);
+    else
+        load_rope(j.rope, token, j.head, x.column(k), x.count(k), j.wide_rope, v);
 }
 
 /* Turns pairs by the angles, or back. */
@@ -208,26 +221,25 @@ template <int K> __device__ static float square_sum(const oas_lane_row<K> &x)
 
 template <int K> static __global__ void OAS_ROW_BOUNDS(K) rope_kernel(oas_row_walk w, rope_job j)
 {
-    oas_lane_row<K> of_gain, next;
-    of_gain.start(w, j.gain, 0);
+    oas_lane_row<K> next;
     next.start(w, j.x, oas_first_item() / w.lanes);
     OAS_FOR_ROWS(w, row)
     {
         oas_lane_row<K> x = next;
         float v[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK];
         next.start(w, j.x, row + oas_item_step() / w.lanes);
-        float r = 1.f / sqrtf(square_sum(x) / (float)w.d + j.eps);
+        int64_t token = token_of(row, j.period);
+        float r = rsqrtf(square_sum(x) * w.part + j.eps);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
-            of_gain.get(k, gain);
-            load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
+            x.load(k, gain, j.gain, x.column(k));
+            load_angles(j, x, k, token, angle);
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 v[i] *= r * gain[i];
             turn(v, angle, 1.f);
-            oas_store8(j.y, x.begin + x.column(k), v, n, w.wide);
+            x.store(k, j.y, v);
         }
     }
 }
@@ -239,7 +251,8 @@ oasis_status oas_pass_rms_norm_rope(oas_cuda *c, cuda_array y, cuda_array x, con
         return OASIS_OK;
     rope_job j = {y,    x,   oas_float_array(gain),  oas_float_array(rope), OAS_NONE, OAS_NONE, NULL, period,
                   head, eps, oas_is_wide(rope, head)};
-    oas_row_walk w = oas_walk_of(rows, d, oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d));
+    bool wide = oas_is_wide(y, d) && oas_is_wide(x, d) && oas_is_wide(gain, d);
+    oas_row_walk w = oas_walk_of(rows, d, wide && j.wide_rope);
     OAS_LAUNCH_ROWS(c, rope_kernel, oas_blocks(c, rows * w.lanes), w, j);
     return oas_launched();
 }
@@ -253,34 +266,33 @@ template <int K> static __global__ void rope_backward_kernel(oas_row_walk w, rop
         float v[OAS_CHUNK], du[OAS_CHUNK], gain[OAS_CHUNK], angle[OAS_CHUNK], along = 0.f;
         x.start(w, j.x, row);
         dy.start(w, j.dy, row);
-        float r = 1.f / sqrtf(square_sum(x) / (float)w.d + j.eps);
+        int64_t token = token_of(row, j.period);
+        float r = rsqrtf(square_sum(x) * w.part + j.eps);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
             dy.get(k, du);
-            oas_load8(gain, j.gain, x.column(k), n, w.wide);
-            load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
+            x.load(k, gain, j.gain, x.column(k));
+            load_angles(j, x, k, token, angle);
             turn(du, angle, -1.f);
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 along += du[i] * gain[i] * v[i];
         }
-        float back = oas_group_sum(along, x.lanes) / (float)w.d * r * r * r;
+        float back = oas_group_sum(along, x.lanes) * w.part * r * r * r;
         if (x.there && x.lane == 0)
             j.numbers[row] = r;
         OAS_UNROLL
         for (int k = 0; j.dx.data && k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
             dy.get(k, du);
-            oas_load8(gain, j.gain, x.column(k), n, w.wide);
-            load_rope(j.rope, row, j.period, j.head, x.column(k), n, j.wide_rope, angle);
+            x.load(k, gain, j.gain, x.column(k));
+            load_angles(j, x, k, token, angle);
             turn(du, angle, -1.f);
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 v[i] = r * du[i] * gain[i] - v[i] * back;
-            oas_add8(j.dx, x.begin + x.column(k), v, n, w.wide);
+            x.add(k, j.dx, v);
         }
     }
 }
@@ -297,7 +309,7 @@ struct rope_values {
     {
         float r = numbers[row], angle[OAS_CHUNK], of_x[OAS_CHUNK];
         oas_load8_both(of_x, x, v[0], dy, row * d + column, n, wide);
-        load_rope(rope, row, period, head, column, n, wide_rope, angle);
+        load_rope(rope, token_of(row, period), head, column, n, wide_rope, angle);
         turn(v[0], angle, -1.f);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
@@ -324,7 +336,7 @@ oasis_status oas_pass_rms_norm_rope_backward(oas_cuda *c, float *dx, float *dgai
                   head,
                   eps,
                   oas_is_wide(rope, head)};
-    oas_row_walk w = oas_walk_of(rows, d, wide);
+    oas_row_walk w = oas_walk_of(rows, d, wide && j.wide_rope);
     OAS_LAUNCH_ROWS(c, rope_backward_kernel, oas_blocks(c, rows * w.lanes), w, j);
     rope_values f = {x, oas_float_array(dy), oas_float_array(rope), numbers, d, period, head, wide, j.wide_rope};
     oas_sum_plan p = oas_plan_sums(rows, d);
@@ -352,13 +364,12 @@ template <int K> static __global__ void channel_norm_kernel(oas_row_walk w, chan
         float r = sqrtf((float)w.d) / fmaxf(sqrtf(square_sum(x)), LEAST_LENGTH);
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
-            oas_load8(gamma, j.gamma, x.column(k), n, w.wide);
+            x.load(k, gamma, j.gamma, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
                 v[i] = oas_cuda_act(j.act, v[i] * r * gamma[i]);
-            oas_store8(j.y, x.begin + x.column(k), v, n, w.wide);
+            x.store(k, j.y, v);
         }
     }
 }
@@ -388,29 +399,28 @@ template <int K> static __global__ void channel_norm_backward_kernel(oas_row_wal
         for (int k = 0; k < x.chunks(); k++) {
             x.get(k, v);
             dy.get(k, e);
-            oas_load8(gamma, j.gamma, x.column(k), x.count(k), w.wide);
+            x.load(k, gamma, j.gamma, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++) {
                 float u = v[i] * r;
                 mean += e[i] * oas_cuda_slope(j.act, u * gamma[i]) * gamma[i] * u;
             }
         }
-        mean = oas_group_sum(mean, x.lanes) / (float)w.d;
+        mean = oas_group_sum(mean, x.lanes) * w.part;
         mean = length > LEAST_LENGTH ? mean : 0.f;
         if (x.there && x.lane == 0)
             j.numbers[row] = r;
         OAS_UNROLL
         for (int k = 0; j.dx.data && k < x.chunks(); k++) {
-            int n = x.count(k);
             x.get(k, v);
             dy.get(k, e);
-            oas_load8(gamma, j.gamma, x.column(k), n, w.wide);
+            x.load(k, gamma, j.gamma, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++) {
                 float u = v[i] * r;
                 v[i] = r * (e[i] * oas_cuda_slope(j.act, u * gamma[i]) * gamma[i] - u * mean);
             }
-            oas_add8(j.dx, x.begin + x.column(k), v, n, w.wide);
+            x.add(k, j.dx, v);
         }
     }
 }

@@ -97,28 +97,34 @@ struct oas_raw8 {
 };
 
 /*
- * Values i .. i+7, of which the first n are there; the others become 0.  Nothing here waits for memory, so several may be
- * under way.
+ * Values i .. i+7, of which the first n are there, or all or none; the others become 0.  Nothing here waits for memory, so
+ * several may be under way.
  */
-__device__ static inline void oas_load_raw8(oas_raw8 *raw, const cuda_array &a, int64_t i, int n, bool wide)
+__device__ static inline void oas_load_raw8_wide(oas_raw8 *raw, const cuda_array &a, int64_t i, bool there)
 {
     OAS_UNROLL
     for (int k = 0; k < OAS_CHUNK; k++)
         raw->word[k] = 0;
-    if (wide && n == OAS_CHUNK) {
-        const oas_quad *from = (const oas_quad *)((const char *)a.data + i * (a.dtype == 0 ? 4 : 2));
-        oas_quad low = from[0];
+    if (!there)
+        return;
+    const oas_quad *from = (const oas_quad *)((const char *)a.data + i * (a.dtype == 0 ? 4 : 2));
+    oas_quad low = from[0];
+    OAS_UNROLL
+    for (int k = 0; k < 4; k++)
+        raw->word[k] = low.word[k];
+    if (a.dtype == 0) {
+        oas_quad high = from[1];
         OAS_UNROLL
         for (int k = 0; k < 4; k++)
-            raw->word[k] = low.word[k];
-        if (a.dtype == 0) {
-            oas_quad high = from[1];
-            OAS_UNROLL
-            for (int k = 0; k < 4; k++)
-                raw->word[4 + k] = high.word[k];
-        }
-        return;
+            raw->word[4 + k] = high.word[k];
     }
+}
+
+__device__ static inline void oas_load_raw8(oas_raw8 *raw, const cuda_array &a, int64_t i, int n, bool wide)
+{
+    oas_load_raw8_wide(raw, a, i, wide && n == OAS_CHUNK);
+    if (wide && n == OAS_CHUNK)
+        return;
     if (a.dtype == 0) {
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
@@ -157,22 +163,27 @@ __device__ static inline void oas_load8_both(float v[OAS_CHUNK], const cuda_arra
     oas_from_raw8(w, second, b.dtype);
 }
 
+__device__ static inline void oas_store8_wide(const cuda_array &a, int64_t i, const float v[OAS_CHUNK])
+{
+    if (a.dtype == 0) {
+        oas_quad_floats *to = (oas_quad_floats *)((float *)a.data + i);
+        oas_quad_floats low = {{v[0], v[1], v[2], v[3]}}, high = {{v[4], v[5], v[6], v[7]}};
+        to[0] = low;
+        to[1] = high;
+    } else {
+        oas_quad q;
+        OAS_UNROLL
+        for (int k = 0; k < 4; k++)
+            q.word[k] = oas_bf16_pair(v[2 * k], v[2 * k + 1]);
+        *(oas_quad *)((uint16_t *)a.data + i) = q;
+    }
+}
+
 /* Stores the first n values. */
 __device__ static inline void oas_store8(const cuda_array &a, int64_t i, const float v[OAS_CHUNK], int n, bool wide)
 {
     if (wide && n == OAS_CHUNK) {
-        if (a.dtype == 0) {
-            oas_quad_floats *to = (oas_quad_floats *)((float *)a.data + i);
-            oas_quad_floats low = {{v[0], v[1], v[2], v[3]}}, high = {{v[4], v[5], v[6], v[7]}};
-            to[0] = low;
-            to[1] = high;
-        } else {
-            oas_quad q;
-            OAS_UNROLL
-            for (int k = 0; k < 4; k++)
-                q.word[k] = oas_bf16_pair(v[2 * k], v[2 * k + 1]);
-            *(oas_quad *)((uint16_t *)a.data + i) = q;
-        }
+        oas_store8_wide(a, i, v);
         return;
     }
     OAS_UNROLL
