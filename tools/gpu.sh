@@ -199,6 +199,10 @@ if wanted pytorch; then
     few=$(figure step-few.log step_fps) theirs_few=$(figure torch.log paper_few_tiny_fps)
     row "PyTorch: heads 1,3,8, conditional tiny decoder" "$(compute '%.1f frames/s' a "$theirs_few")" ""
     row "ours over that" "$(compute %.2f 'a / b' "$few" "$theirs_few")" "1.3"
+    plain=$(figure torch.log plain_tiny_fps) plain_few=$(figure torch.log plain_few_tiny_fps)
+    row "PyTorch without torch.compile: heads 4,4,4; 1,3,8, conditional tiny decoder" \
+        "$(compute '%.1f; %.1f frames/s' 'a, b' "$plain" "$plain_few")" ""
+    row "ours over that" "$(compute '%.2f; %.2f' 'a / b, c / d' "$ours" "$plain" "$few" "$plain_few")" "1.3"
     row "PyTorch: heads 4,4,4, Wan VAE decoder" "$(compute '%.2f frames/s' a "$theirs_vae")" ""
     row "ours over that" "$(compute %.2f 'a / b' "$vae" "$theirs_vae")" "1.3"
     row "PyTorch: a network of SeedVR2-3B's shape" "$(compute '%.2f frames/s' a "$seed")" ""

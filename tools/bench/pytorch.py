@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """What PyTorch reaches where oasis is measured: whole steps of 33 frames from 320x180 to 1280x720, on one GPU.
 
-    python3 tools/bench/pytorch.py [--seconds N] [--only paper,seedvr2] [--tiny]
+    python3 tools/bench/pytorch.py [--seconds N] [--only paper,plain,seedvr2] [--tiny]
 
-Two networks with random weights, in bf16, written plainly for PyTorch alone (torch.compile and channels last where they help):
+Two networks with random weights, in bf16, written for PyTorch alone (torch.compile and channels last where they help):
 
 paper     The paper's network: frames unshuffled by 4x8x8 and projected to latents, the transformer of Wan2.1-1.3B (30
           blocks of 1536, 12 heads of 128, 8960 wide inside; time and prompt folded into constants, as in our converted
           model) with 4 global, 4 own-frame and 4 window (3x5x5) heads, or 1, 3 and 8 ("few"), then our conditional tiny decoder of the widths
           128, 64, 48, 24 or Wan2.1's video decoder (base width 96; a latent at a time, with its published memory).
+plain     The same with the tiny decoder as PyTorch runs it line by line: only attention is fused.
 seedvr2   A network of SeedVR2-3B's shape: its video autoencoder (causal 3D convolutions, 128, 256, 512, 512 channels, two
           residuals a level in the encoder and three in the decoder, 8 in space, 4 in time, 16 latent channels; slices of 4
           frames, as published) around its transformer (32 blocks of 2560, 20 heads of 128, SwiGLU of 6912, text of 58
@@ -272,7 +273,7 @@ def run_block(weights, x, cos, sin, grid, counts, mask, flex):
 
 
 class Transformer(nn.Module):
-    def __init__(self, s, counts):
+    def __init__(self, s, counts, plain=False):
         super().__init__()
         self.s, self.counts = s, counts
         self.project, self.patch = linear(16, 4 * 8 * 8 * 3), linear(s.dim, 64)
@@ -283,7 +284,9 @@ class Transformer(nn.Module):
         if HAS_COMPILE:
             from torch.nn.attention.flex_attention import flex_attention
             self.flex, self.mask = flex_attention, window_mask(s.grid)
-        self.run = compiled(run_block, dynamic=False)
+            if plain:
+                self.flex = compiled(flex_attention, dynamic=False)
+        self.run = run_block if plain else compiled(run_block, dynamic=False)
 
     def forward(self, pixels):
         s = self.s
@@ -322,7 +325,7 @@ class Residual2d(nn.Module):
 class TinyDecoder(nn.Module):
     """Our conditional tiny decoder, all frames at once."""
 
-    def __init__(self, s):
+    def __init__(self, s, plain=False):
         super().__init__()
         cz, c8, c4, c2 = s.tiny_widths
         self.conv_in, self.grow = conv2d(cz, 16), conv2d(4 * c8, cz, 1)
@@ -332,7 +335,7 @@ class TinyDecoder(nn.Module):
         self.rest4 = nn.Sequential(Residual2d(c4, 1), Residual2d(c4, 2))
         self.up2, self.skip2, self.res2 = conv2d(4 * c2, c4, 1), conv2d(c2, 12), Residual2d(c2, 1)
         self.conv_out = conv2d(12, c2)
-        self.run = compiled(self.decode, dynamic=False)
+        self.run = self.decode if plain else compiled(self.decode, dynamic=False)
 
     def decode(self, z, pixels):
         p = pixels.to(BF16).contiguous(memory_format=torch.channels_last)
@@ -706,6 +709,16 @@ def paper(s, pictures):
     measure("paper_vae", s, lambda: step_of(pictures, net, wan), {"decoder": lambda: wan(z, pixels)})
 
 
+def plain(s, pictures):
+    net, tiny = Transformer(s, (4, 4, 4), plain=True), TinyDecoder(s, plain=True)
+    pixels = pictures.enlarged()
+    z = net(pixels)
+    measure("plain_tiny", s, lambda: step_of(pictures, net, tiny),
+            {"transformer": lambda: net(pixels), "decoder": lambda: tiny(z, pixels)})
+    net.counts = (1, 3, 8)
+    measure("plain_few_tiny", s, lambda: step_of(pictures, net, tiny), {"transformer": lambda: net(pixels)})
+
+
 def step_of(pictures, net, decoder):
     pixels = pictures.enlarged()
     pictures.finish(decoder(net(pixels), pixels))
@@ -730,7 +743,7 @@ def seedvr2(s, pictures):
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--seconds", type=float, default=300, help="begin nothing new after so many")
-    options.add_argument("--only", default="paper,seedvr2", help="which networks, with commas between")
+    options.add_argument("--only", default="paper,plain,seedvr2", help="which networks, with commas between")
     options.add_argument("--tiny", action="store_true", help="small sizes, to see that it works")
     o = options.parse_args()
     begin, failed = time.perf_counter(), 0
@@ -746,7 +759,7 @@ def main():
         choose_attention(s)
         choose_convolution(s)
         pictures = Pictures(s)
-        for f in (paper, seedvr2):
+        for f in (paper, plain, seedvr2):
             if f.__name__ not in o.only.split(","):
                 continue
             if time.perf_counter() - begin > o.seconds:
