@@ -146,6 +146,10 @@ static void report_step(bench *b, const oasis_plan *plan, const oasis_statistics
     report(b, "step", "step_fps", "33 frames of 320 x 180 to 1280 x 720, raw to raw", type, "frames/s",
            frames / seconds, 0);
     report(b, "step", "step_s", "the same, 33 frames", type, "s", seconds / (SHOTS - FIRST), 0);
+    double flops, planned;
+    oasis_plan_shot(plan, FRAMES, &flops, &planned);
+    report(b, "step", "step_predicted_over_measured_s", "time of 33 frames, planned", type, "times",
+           planned * (SHOTS - FIRST) / seconds, 0);
     report(b, "step", "step_planned_bytes", "held by the upscaler, frames and weights included", type, "bytes",
            (double)done->peak_bytes, 0);
     oas_bench_parts(b, "step", oas_dtype_name(type), done);
@@ -177,6 +181,8 @@ void oas_bench_step(bench *b)
     oasis_status s = oasis_upscaler_open(&u, b->model, &o, WIDTH / SCALE, HEIGHT / SCALE, b->message);
     if (s == OASIS_OK && draw_shots(frame) < 0)
         s = oas_fail_memory(b->message, sizeof(float) * WIDTH * HEIGHT, "measured frames");
+    if (s == OASIS_OK)
+        oasis_upscaler_calibrate(u);
     double seconds = s == OASIS_OK ? oas_bench_clip(b, u, frame, SHOTS * FRAMES, FIRST * FRAMES) : -1;
     if (seconds > 0 && !b->stopped) {
         oasis_upscaler_plan(u, &plan);

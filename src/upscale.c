@@ -676,7 +676,7 @@ static oasis_status decode(oasis_upscaler *u)
 
 /* ---- the order of things ------------------------------------------------------------------------------------------------- */
 
-static void start_shot(oasis_upscaler *u)
+void oas_start_shot(oasis_upscaler *u)
 {
     u->shot_latents = u->restored = u->final = u->decoded = u->first_held = 0;
     for (int i = 0; i <= u->sizes.tile_rows * u->sizes.tile_columns; i++)
@@ -714,7 +714,7 @@ static oasis_status advance(oasis_upscaler *u)
     }
     if (u->queue_count == 0 && u->ended)
         return OASIS_END;
-    start_shot(u);
+    oas_start_shot(u);
     return OASIS_OK;
 }
 

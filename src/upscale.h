@@ -210,6 +210,18 @@ struct oasis_upscaler {
     double seconds_resize, seconds_finish, seconds_restore, seconds_decode;
 };
 
+/* The next frame begins a shot: nothing is held of the one before.  Part of the data path (upscale.c). */
+void oas_start_shot(oasis_upscaler *u);
+
+/* ---- time on a GPU (upscale_trial.c) ---------------------------------------------------------------------------------- */
+
+/*
+ * Measures the rates by upscaling a made-up shot, about four windows long, or one of smaller pictures where a window takes
+ * long; a second or two, and what is made once.  Afterwards the upscaler is as new.  Nothing happens after the first
+ * frame.  What cannot be measured is left as it was.
+ */
+void oas_try_on_gpu(oasis_upscaler *u);
+
 /* ---- reports (upscale_report.c) --------------------------------------------------------------------------------------- */
 
 /* Frames that have gone in and not come out, at most, before the caller waits for one. */

@@ -29,8 +29,10 @@ static void measure_pictures(oasis_upscaler *u)
 
 void oasis_upscaler_calibrate(oasis_upscaler *u)
 {
-    if (u->device->cuda)
-        return; /* its nominal rates stay */
+    if (u->device->cuda) {
+        oas_try_on_gpu(u);
+        return;
+    }
     measure_pictures(u);
     oas_measure_rates(&u->sizes, &u->work, u->model, u->device, &u->graph.memory, &u->rates);
 }

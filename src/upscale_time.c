@@ -8,7 +8,7 @@
  *     decode    a latent's frames, or as much of their area as takes about DECODE_SECONDS
  *
  * Each runs twice; the first run makes oneDNN's jobs, packs weights and touches memory.  Nothing but the printed time
- * depends on what is measured.
+ * depends on what is measured.  On a GPU a trial measures (upscale_trial.c).
  */
 #include "cuda/cuda.h"
 #include "upscale.h"

@@ -140,6 +140,8 @@ if wanted nano; then
     row "matrix rate, bf16" "$(compute '%.0f TFLOP/s' 'a / 1000' "$(figure peak.log peak_gflops bf16)")" ""
     row "default model to 1280x720, raw to raw" \
         "$(compute '%.0f frames/s' a "$(figure model.log model_720p_fps)")" "400"
+    row "the same, planned over measured time" \
+        "$(compute %.2f a "$(figure model.log predicted_over_measured_s)")" "0.8 to 1.2"
     row "the same, from file to file" "$(compute '%.0f frames/s' a "$(figure upscale.log upscale_720p_fps)")" ""
 fi
 
@@ -150,6 +152,7 @@ step() {
     bench "$log" 90 -m "$work/$heads.safetensors" --stage step "$@"
     row "$title" "$(compute '%.1f frames/s' a "$(figure "$log" step_fps)")" "$fps"
     row "memory of the GPU taken" "$(compute '%.1f GB' 'a / 1e9' "$(figure "$log" step_gpu_bytes)")" "$memory"
+    row "planned over measured time" "$(compute %.2f a "$(figure "$log" step_predicted_over_measured_s)")" "0.8 to 1.2"
 }
 
 if wanted large; then

@@ -261,7 +261,10 @@ typedef struct oasis_plan {
     const char *device;                         /* "cpu" or "cuda:N"; valid while the upscaler is open */
 } oasis_plan;
 
-/* Runs some of the model on this machine, for a second or two, so that the plan's time is its own. */
+/*
+ * Runs some of the model on this machine, for a second or two, so that the plan's time is its own.  To be called before the
+ * first frame is sent; on a GPU it does nothing later.
+ */
 OASIS_API void oasis_upscaler_calibrate(oasis_upscaler *upscaler);
 
 OASIS_API void oasis_upscaler_plan(const oasis_upscaler *upscaler, oasis_plan *plan);

@@ -2,60 +2,17 @@
 #include "cuda/degrade_parts.cuh"
 #include "cuda/values.cuh"
 
-enum { WORDS = 4, LEVELS = OAS_CUDA_LEVELS };
+#define OAS_RNG_FUNCTION __device__ static inline
+#define OAS_RNG_UNROLL OAS_UNROLL
+#include "base/rng_words.h"
 
-/* ---- random numbers: base/rng.c on the GPU ----------------------------------------------------------------------------- */
+enum { WORDS = OAS_RNG_WORDS, LEVELS = OAS_CUDA_LEVELS };
 
-__device__ static void philox(const cuda_noise &n, uint32_t index, uint32_t row, uint32_t block[WORDS])
+/* Block `index` of the words of a row. */
+__device__ static void block_of(const cuda_noise &n, uint32_t index, uint32_t row, uint32_t words[WORDS])
 {
-    uint32_t c[WORDS] = {index, row, n.frame, n.stream}, k[2] = {n.key[0], n.key[1]};
-    OAS_UNROLL
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
-        c[0] = (uint32_t)(b >> 32) ^ c[1] ^ k[0];
-        c[2] = (uint32_t)(a >> 32) ^ c[3] ^ k[1];
-        c[1] = (uint32_t)b;
-        c[3] = (uint32_t)a;
-        k[0] += 0x9E3779B9u;
-        k[1] += 0xBB67AE85u;
-    }
-    OAS_UNROLL
-    for (int i = 0; i < WORDS; i++)
-        block[i] = c[i];
-}
-
-__device__ static double uniform(uint32_t word)
-{
-    return (word + 0.5) * 0x1p-32;
-}
-
-__device__ static double natural_log(double x)
-{
-    int e;
-    double m = frexp(x, &e);
-    if (m < 0.70710678118654752) {
-        m *= 2;
-        e--;
-    }
-    double t = (m - 1) / (m + 1), t2 = t * t, sum = 0;
-    OAS_UNROLL
-    for (int k = 21; k >= 1; k -= 2)
-        sum = sum * t2 + 1.0 / k;
-    return e * 0.69314718055994531 + 2 * t * sum;
-}
-
-__device__ static double normal(uint32_t word)
-{
-    double p = uniform(word), q = p - 0.5;
-    if ((q < 0 ? -q : q) <= 0.425) {
-        double r = 0.180625 - q * q;
-        return q * (((59.109374720 * r + 159.29113202) * r + 50.434271938) * r + 3.3871327179) /
-               (((67.187563600 * r + 78.757757664) * r + 17.895169469) * r + 1);
-    }
-    double r = sqrt(-natural_log(q < 0 ? p : 1 - p)) - 1.6;
-    double x = (((0.17023821103 * r + 1.3067284816) * r + 2.7568153900) * r + 1.4234372777) /
-               ((0.12021132975 * r + 0.73700164250) * r + 1);
-    return q < 0 ? -x : x;
+    const uint32_t counter[WORDS] = {index, row, n.frame, n.stream};
+    oas_rng_block(counter, n.key, words);
 }
 
 /* ---- Gaussian -------------------------------------------------------------------------------------------------------- */
@@ -73,13 +30,13 @@ static __global__ void gaussian_kernel(float *out, const float *in, cuda_noise n
     for (int64_t item = oas_first_item(); item < n.height * blocks; item += oas_item_step()) {
         int64_t index, row = oas_divide(item, blocks, &index);
         uint32_t word[WORDS];
-        philox(n, (uint32_t)index, (uint32_t)row, word);
+        block_of(n, (uint32_t)index, (uint32_t)row, word);
         OAS_UNROLL
         for (int k = 0; k < WORDS; k++) {
             int64_t w = index * WORDS + k, at = row * n.width * 3 + w * per_word;
             if (w >= words)
                 break;
-            float e = n.strength * (float)normal(word[k]);
+            float e = n.strength * (float)oas_rng_normal_of(word[k]);
             for (int c = 0; c < per_word; c++)
                 out[at + c] = in[at + c] + e;
         }
@@ -146,20 +103,6 @@ struct poisson_job {
     cuda_poisson p;
 };
 
-/* The first value whose cumulated likelihood reaches u. */
-__device__ static int draw(const cuda_poisson &p, const cuda_poisson_row &row, double u)
-{
-    int low = 0, high = row.n - 1;
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (p.cumulated[row.at + middle] >= u)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return row.first + low;
-}
-
 static __global__ void poisson_kernel(poisson_job j)
 {
     const cuda_noise &n = j.n;
@@ -170,13 +113,14 @@ static __global__ void poisson_kernel(poisson_job j)
     for (int64_t item = oas_first_item(); item < n.height * blocks; item += oas_item_step()) {
         int64_t index, row = oas_divide(item, blocks, &index);
         uint32_t word[WORDS];
-        philox(n, (uint32_t)index, (uint32_t)row, word);
+        block_of(n, (uint32_t)index, (uint32_t)row, word);
         for (int k = 0; k < WORDS; k++) {
             int64_t w = index * WORDS + k, at = row * n.width * 3 + w * per_word;
             if (w >= words)
                 break;
             int level = level_of(j.in + at, n.grey);
-            double drawn = draw(j.p, rows[level], uniform(word[k]));
+            const cuda_poisson_row r = rows[level];
+            double drawn = r.first + oas_rng_reach(j.p.cumulated + r.at, 0, r.n - 1, oas_rng_unit(word[k]));
             float e = n.strength * (float)((drawn / v - level * j.p.unit) * j.p.back);
             for (int c = 0; c < per_word; c++)
                 j.out[at + c] = j.in[at + c] + e;

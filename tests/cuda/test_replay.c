@@ -320,6 +320,117 @@ static void test_upscaler(void **state)
     oasis_model_close(&model);
 }
 
+/* ---- a trial ------------------------------------------------------------------------------------------------------------ */
+
+static float *frames_of(oasis_upscaler *u, size_t *count)
+{
+    float *frames = upscaled(u, FRAMES, count);
+    if (!frames)
+        fail_msg("%s", oasis_upscaler_message(u));
+    assert_int_equal(u->statistics.frames_in, FRAMES);
+    assert_int_equal(u->statistics.frames_out, FRAMES);
+    assert_int_equal(u->statistics.shots, FRAMES / SHOT);
+    return frames;
+}
+
+/* How much longer it takes than a plan with some rates said. */
+static double ratio(const oasis_upscaler *u, const upscale_rates *before)
+{
+    return oas_estimate_seconds(&u->work, &u->rates) / oas_estimate_seconds(&u->work, before);
+}
+
+/* All rates of a network differ from before, by one factor. */
+static void expect_scaled(const stage_work *now, const stage_work *before)
+{
+    static const double ROUNDED = 1e-9;
+    double factor = now->dense / before->dense;
+    assert_true(factor > 0 && factor != 1);
+    assert_true(fabs(now->conv / before->conv / factor - 1) < ROUNDED);
+    assert_true(fabs(now->attention / before->attention / factor - 1) < ROUNDED);
+    assert_true(fabs(now->passes / before->passes / factor - 1) < ROUNDED);
+}
+
+static void expect_measured(const oasis_upscaler *u, const upscale_rates *before)
+{
+    expect_scaled(&u->rates.project, &before->project);
+    expect_scaled(&u->rates.restore, &before->restore);
+    expect_scaled(&u->rates.decode, &before->decode);
+    assert_true(u->rates.picture_bytes > 0 && u->rates.picture_bytes != before->picture_bytes);
+    assert_true(u->rates.prepared_bytes > 0);
+}
+
+/*
+ * A trial measures, leaves no trace in what is upscaled after it, measures a smaller picture where the whole one would take
+ * too long, and changes no rate where it fails or comes too late.
+ */
+static void test_trial(void **state)
+{
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    oasis_model *model = model_of();
+    size_t n, m;
+    oasis_upscaler *plain = opened(model, OASIS_DTYPE_AUTO), *u = opened(model, OASIS_DTYPE_AUTO);
+    float *expected = frames_of(plain, &n);
+    upscale_rates before = u->rates;
+    oasis_upscaler_calibrate(u);
+    expect_measured(u, &before);
+    assert_true(u->replays.recorded > 0); /* of its own networks */
+    assert_int_equal(u->statistics.frames_in, 0);
+    assert_int_equal(u->queue_count, 0);
+    float *got = frames_of(u, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(got, expected, n * sizeof *got);
+    free(got);
+    before = u->rates;
+    oasis_upscaler_calibrate(u); /* too late */
+    assert_memory_equal(&u->rates, &before, sizeof before);
+    oasis_upscaler_close(&u);
+    oasis_upscaler_close(&plain);
+    free(expected);
+    oasis_model_close(&model);
+}
+
+static void test_smaller_trial(void **state)
+{
+    enum { WIDE = 300 };
+    static const double SLOW = 1e9;
+    fixture *f = *state;
+    if (!f->gpu)
+        skip();
+    oasis_model *model = model_of();
+    oasis_options o;
+    oasis_upscaler *u = NULL;
+    oasis_message why = {""};
+    oasis_options_init(&o);
+    o.scale = 1;
+    o.window_frames = 5;
+    o.window_size = 96;
+    o.device = "cuda";
+    if (oasis_upscaler_open(&u, model, &o, WIDE, SIDE, &why) < 0)
+        fail_msg("%s", why.text);
+    /* As if it took very long: only the networks' proportions are kept. */
+    stage_work *const rates[] = {&u->rates.project, &u->rates.restore, &u->rates.decode};
+    for (int i = 0; i < 3; i++) {
+        rates[i]->dense /= SLOW;
+        rates[i]->conv /= SLOW;
+        rates[i]->attention /= SLOW;
+        rates[i]->passes /= SLOW;
+    }
+    upscale_rates before = u->rates;
+    oasis_upscaler_cancel(u); /* a failure */
+    oasis_upscaler_calibrate(u);
+    assert_memory_equal(&u->rates, &before, sizeof before);
+    atomic_store(&u->cancelled, false);
+    oasis_upscaler_calibrate(u);
+    expect_measured(u, &before);
+    assert_true(ratio(u, &before) < 1);
+    assert_int_equal(u->replays.recorded, 0); /* of this one's networks */
+    assert_non_null(u->graph.memory.base);
+    oasis_upscaler_close(&u);
+    oasis_model_close(&model);
+}
+
 /*
  * A hidden value that is finite in fp32 and infinite in bf16, times a weight of 0: each window is NaN in bf16, and computed
  * again; the sum over windows must have forgotten the first.  With a NaN in a bias nothing helps.
@@ -369,6 +480,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_plain, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_upscaler, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trial, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_smaller_trial, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_finite, setup, teardown),
     };
     return cmocka_run_group_tests_name("cuda/replay", tests, NULL, NULL);
