@@ -153,10 +153,12 @@ static void forget(oasis_upscaler *u)
     for (int i = 0; i < u->ready_count; i++)
         oasis_frame_free(&u->ready[u->ready_first + i]);
     for (int64_t i = 0; i < u->coming_count; i++) {
-        oas_cuda_block_wait(g->cuda, &u->down[(u->coming_first + i) % OAS_TRANSFERS], &unheard);
-        oasis_frame_free(&u->coming[(u->coming_first + i) % OAS_TRANSFERS]);
+        oas_cuda_block_wait(g->cuda, &u->down[(u->coming_first + i) % u->transfers], &unheard);
+        oasis_frame_free(&u->coming[(u->coming_first + i) % u->transfers]);
     }
     u->queue_first = u->queue_count = u->ready_first = u->ready_count = 0;
+    oas_cuda_block_wait(g->cuda, &u->marks, &unheard);
+    u->marked.latents = 0;
     u->coming_count = u->projected = 0;
     u->ended = false;
     oas_start_shot(u);
