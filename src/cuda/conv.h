@@ -1,4 +1,7 @@
-/* Convolution on the GPU: cuDNN (conv.c), or plain loops in the emulated build (tests/cuda/emulated/conv.c). */
+/*
+ * Convolution on the GPU: cuDNN (conv.c), or plain loops in the emulated build (tests/cuda/emulated/conv.c); and our own
+ * kernel for few channels (conv_narrow.cu).
+ */
 #ifndef OAS_CUDA_CONV_H
 #define OAS_CUDA_CONV_H
 
@@ -28,6 +31,26 @@ struct cuda_conv {
 };
 
 extern const struct cuda_conv oas_cuda_conv;
+
+/*
+ * y = act(conv(history, x; w) + bias) + residual, in bf16, sums in float.  x without the frames before it: these are
+ * `history` [batch, kt - 1, height, width, in], NULL: zeros.
+ */
+typedef struct cuda_narrow {
+    cuda_convolution size;
+    void *y;
+    const void *x, *history, *w; /* w as above */
+    const float *bias;           /* [out], or NULL: 0 */
+    const void *residual;        /* like y, and may be y; NULL: 0 */
+    int32_t act;                 /* an oas_activation */
+} cuda_narrow;
+
+struct cuda_narrow_conv {
+    bool (*accepts)(const cuda_convolution *s);
+    oasis_status (*run)(oas_cuda *c, const cuda_narrow *n);
+};
+
+extern const struct cuda_narrow_conv oas_cuda_narrow_conv;
 
 void oas_cuda_conv_free(oas_cuda *c);
 

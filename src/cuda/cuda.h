@@ -31,13 +31,14 @@ typedef struct cuda_array {
     int32_t dtype;
 } cuda_array;
 
-struct cuda_passes;    /* cuda/passes.h: norms, elementwise, sums over rows, the optimiser */
-struct cuda_layout;    /* cuda/layout.h: space to depth and back, channels, frames */
-struct cuda_losses;    /* cuda/losses.h */
-struct cuda_attention; /* cuda/attention.h */
-struct cuda_dense;     /* cuda/dense.h: products, by cuBLASLt */
-struct cuda_conv;      /* cuda/conv.h: convolution, by cuDNN */
-struct cuda_degrade;   /* cuda/degrade.h: blurs, resizes and noise of src/degrade */
+struct cuda_passes;      /* cuda/passes.h: norms, elementwise, sums over rows, the optimiser */
+struct cuda_layout;      /* cuda/layout.h: space to depth and back, channels, frames */
+struct cuda_losses;      /* cuda/losses.h */
+struct cuda_attention;   /* cuda/attention.h */
+struct cuda_dense;       /* cuda/dense.h: products, by cuBLASLt */
+struct cuda_conv;        /* cuda/conv.h: convolution, by cuDNN */
+struct cuda_narrow_conv; /* the same: of few channels, by our own kernel */
+struct cuda_degrade;     /* cuda/degrade.h: blurs, resizes and noise of src/degrade */
 
 typedef struct cuda_tables {
     const struct cuda_passes *passes;
@@ -46,6 +47,7 @@ typedef struct cuda_tables {
     const struct cuda_attention *attention;
     const struct cuda_dense *dense;
     const struct cuda_conv *conv;
+    const struct cuda_narrow_conv *narrow;
     const struct cuda_degrade *degrade;
 } cuda_tables;
 

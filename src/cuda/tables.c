@@ -28,6 +28,7 @@ oasis_status oas_cuda_new(oas_cuda **c, int index, oasis_message *message)
         .attention = &oas_cuda_attention,
         .dense = &oas_cuda_dense,
         .conv = &oas_cuda_conv,
+        .narrow = &oas_cuda_narrow_conv,
         .degrade = &oas_cuda_degrade,
     };
     return OASIS_OK;

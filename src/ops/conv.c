@@ -656,9 +656,11 @@ static bool conv_accepts(const graph *g, const node *n)
 static bool conv_sample(sampler *s, int i, node *n)
 {
     /* Frames, rows, columns, inputs, outputs, frames seen: strips of one, two, many; history; both orders of frames. */
-    static const int64_t sizes[][6] = {{1, 1, 1, 3, 5, 1},   {2, 9, 7, 8, 12, 1}, {1, 40, 5, 16, 8, 1},
-                                       {3, 17, 6, 8, 16, 2}, {2, 35, 9, 5, 7, 2}, {2, 10, 8, 4, 6, 3}, {1, 9, 70, 32, 64, 1},
-                                       {2, 10, 131, 64, 32, 3}};
+    static const int64_t sizes[][6] = {{1, 1, 1, 3, 5, 1},    {2, 9, 7, 8, 12, 1},     {1, 40, 5, 16, 8, 1},
+                                       {3, 17, 6, 8, 16, 2},  {2, 35, 9, 5, 7, 2},     {2, 10, 8, 4, 6, 3},
+                                       {1, 9, 70, 32, 64, 1}, {2, 10, 131, 64, 32, 3}, {1, 2, 13, 48, 48, 2},
+                                       {2, 9, 40, 12, 24, 1}, {1, 9, 45, 24, 12, 1},   {1, 1, 9, 64, 64, 1},
+                                       {1, 3, 9, 16, 32, 1}};
     if (i >= 2 * (int)(sizeof sizes / sizeof *sizes))
         return false;
     const int64_t *z = sizes[i / 2];

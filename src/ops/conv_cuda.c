@@ -15,6 +15,7 @@ bool oas_conv_accepts_cuda(const graph *g, const node *n)
 /* What both ways share; pointers are NULL while planning. */
 struct prepared {
     cuda_convolution size;
+    bool narrow; /* our own kernel takes it, whole */
     bool stacked;
     int64_t frame;    /* values of a frame of x */
     const void *x;    /* [batch, kt - 1 + frames, ...] */
@@ -37,7 +38,8 @@ static oasis_status write_weight(void *arg, void *to)
                                              s->out, s->in, s->kt, s->k);
 }
 
-static oasis_status prepare(graph *g, const node *n, struct prepared *p)
+/* joins: frames and those before them are wanted in one block. */
+static oasis_status prepare(graph *g, const node *n, struct prepared *p, bool joins)
 {
     oas_cuda *c = oas_graph_cuda(g);
     tensor *x = n->in[0], *w = n->in[1], *history = n->in[3];
@@ -52,7 +54,8 @@ static oasis_status prepare(graph *g, const node *n, struct prepared *p)
                                  .kt = (int32_t)oas_conv_frames(x, w),
                                  .k = (int32_t)oas_last(w, 0),
                                  .type = (int32_t)x->dtype};
-    int64_t before = p->size.kt - 1;
+    p->narrow = c->tables.narrow->accepts(&p->size);
+    int64_t before = joins || !p->narrow ? p->size.kt - 1 : 0;
     if (before > 0)
         p->joined = oas_scratch(g, (size_t)(size[0] * (size[1] + before) * p->frame) * oas_dtype_size(x->dtype));
     struct weight_form form = {c, w, p};
@@ -74,12 +77,32 @@ static oasis_status prepare(graph *g, const node *n, struct prepared *p)
                                           size[0], size[1], before, p->frame);
 }
 
+/* act(conv + bias) + residual by our own kernel. */
+static oasis_status run_narrow(graph *g, const node *n, const struct prepared *p)
+{
+    oas_cuda *c = oas_graph_cuda(g);
+    const tensor *bias = n->in[2], *history = n->in[3], *residual = n->in[4];
+    if (g->planning || g->status < 0)
+        return g->status;
+    const cuda_narrow narrow = {.size = p->size,
+                                .y = n->out->data,
+                                .x = n->in[0]->data,
+                                .history = history && p->size.kt > 1 ? history->data : NULL,
+                                .w = p->weight,
+                                .bias = bias ? oas_f32(bias) : NULL,
+                                .residual = residual ? residual->data : NULL,
+                                .act = OAS_PARAM(struct conv_param, n)->act};
+    return c->tables.narrow->run(c, &narrow);
+}
+
 oasis_status oas_conv_cuda(graph *g, const node *n)
 {
     oas_cuda *c = oas_graph_cuda(g);
     struct prepared p;
     int32_t act = OAS_PARAM(struct conv_param, n)->act;
-    OAS_TRY(prepare(g, n, &p));
+    OAS_TRY(prepare(g, n, &p, false));
+    if (p.narrow)
+        return run_narrow(g, n, &p);
     void *u = n->in[4] ? oas_scratch(g, oas_bytes(n->out)) : NULL; /* the residual may lie where y does */
     if (g->planning || g->status < 0)
         return g->status;
@@ -115,7 +138,7 @@ oasis_status oas_conv_cuda_backward(graph *g, const node *n)
     const struct cuda_passes *passes = c->tables.passes;
     struct prepared p;
     tensor *x = n->in[0], *w = n->in[1], *bias = n->in[2], *history = n->in[3];
-    OAS_TRY(prepare(g, n, &p));
+    OAS_TRY(prepare(g, n, &p, true));
     const cuda_convolution *s = &p.size;
     int64_t before = s->kt - 1, rows = oas_rows(n->out);
     bool to_x = x->grad || (before > 0 && history && history->grad), to_w = w->grad;
