@@ -12,9 +12,6 @@
 #include "train/carrier.h"
 #include "train/train.h"
 
-/* Passes whose walks differ: 1 = clips from the middle of a shot instead of its start; 2 = with the discriminator. */
-enum { OAS_PASS_KINDS = 4 };
-
 typedef struct reducer reducer;
 
 /* For the weights' gradients; weights and carrier must live longer. */

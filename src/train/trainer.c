@@ -37,7 +37,9 @@ struct oasis_trainer {
     int bad; /* steps in a row */
     double started, saved_at;
     float *clip_storage;
-    clip *batch; /* [batch], then SHOWN_CLIPS */
+    clip *batch;         /* [batch], then SHOWN_CLIPS */
+    replays replays;
+    pass_result results[OAS_PASS_KINDS];
     bool shows;
     char folder[PATH_ROOM];
     oasis_message message;
@@ -108,18 +110,16 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         graph g = oas_device_graph(t->device, t->graph.compute);
         g.planning = true;
         g.checkpointing = t->options.checkpointing;
-        g.recording = true;
         oas_arena_count(&g.memory);
         if (!oas_arena_new(&g.headers, HEADER_BYTES))
             return oas_fail_memory(message, HEADER_BYTES, "the plan of a step");
         pass p = {.clips = t->options.batch, .clip = t->batch, .middle = middle};
         p.judged = judged;
         p.adversarial = 1;
-        loss_terms terms;
         if (t->reducer)
             oas_reducer_learn(t->reducer, kind, &g);
-        if (oas_objective(&g, &t->objective, &p, &terms))
-            oas_backward(&g, terms.total, NULL);
+        if (oas_objective_inputs(&g, &t->objective, &p))
+            oas_pass_run(&g, &t->replays, &t->objective, &p, t->results);
         most = g.memory.peak > most ? g.memory.peak : most;
         if (judged == (t->objective.adversary != NULL)) /* once it takes part */
             oas_cost_add_work(&t->cost, &g, t->options.accumulate * (middle ? o->middle : 1 - o->middle));
@@ -137,14 +137,25 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
     return OASIS_OK;
 }
 
+/* Memory that is uploaded from while the computation goes on; a pass ends by waiting for its losses. */
+static void *take_host(const oasis_trainer *t, size_t n, size_t each)
+{
+    return t->device->cuda ? oas_cuda_host_alloc(t->device->cuda, n * each) : oas_alloc_unset(n, each);
+}
+
+static void give_host(const oasis_trainer *t, void *block)
+{
+    if (t->device && t->device->cuda)
+        oas_cuda_host_release(t->device->cuda, block);
+    else
+        oas_free(block);
+}
+
 static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
 {
     size_t floats = oas_clip_floats(&t->options), clips = (size_t)t->options.batch + SHOWN_CLIPS;
     t->batch = oas_alloc(clips, sizeof *t->batch);
-    oas_cuda *cuda =
-        t->device->cuda; /* copies to it run beside the computation; a pass ends by waiting for its losses */
-    t->clip_storage = cuda ? oas_cuda_host_alloc(cuda, 2 * clips * floats * sizeof *t->clip_storage)
-                           : oas_alloc_unset(2 * clips * floats, sizeof *t->clip_storage);
+    t->clip_storage = take_host(t, 2 * clips * floats, sizeof *t->clip_storage);
     if (!t->batch || !t->clip_storage)
         return oas_fail_memory(message, 2 * clips * floats * sizeof(float), "the clips of a step");
     for (size_t i = 0; i < clips; i++) {
@@ -291,6 +302,7 @@ void oasis_trainer_close(oasis_trainer **out)
     if (!t)
         return;
     oas_feed_free(&t->feed);
+    oas_replays_free(&t->graph, &t->replays);
     oas_carrier_free(&t->carrier);
     oas_reducer_free(&t->reducer);
     oas_history_free(&t->history);
@@ -300,10 +312,7 @@ void oasis_trainer_close(oasis_trainer **out)
     oas_adversary_free(&t->adversary);
     oas_perceptual_free(&t->objective.perceptual);
     oas_graph_close(&t->graph);
-    if (t->device && t->device->cuda)
-        oas_cuda_host_release(t->device->cuda, t->clip_storage);
-    else
-        oas_free(t->clip_storage);
+    give_host(t, t->clip_storage);
     oas_device_free(&t->device);
     oas_free(t->batch);
     oas_free(t);
@@ -371,6 +380,11 @@ void oasis_trainer_wait_for_each(oasis_trainer *t, bool wait)
     t->graph.timed = wait;
 }
 
+replays *oas_trainer_replays(oasis_trainer *t)
+{
+    return &t->replays;
+}
+
 /* ---- a step -------------------------------------------------------------------------------------------------------- */
 
 static oasis_status take_clips(oasis_trainer *t)
@@ -408,14 +422,6 @@ static oasis_status observe_latents(oasis_trainer *t, const tensor *z)
     t->state.latents = (int)c;
     oas_free(values);
     return OASIS_OK;
-}
-
-/* Number i of a loss. */
-static double loss_value(graph *g, const tensor *loss, int i)
-{
-    float value = NAN;
-    oas_graph_download_part(g, &value, loss, (size_t)i * sizeof value, sizeof value);
-    return (double)value;
 }
 
 /* Adds to the value of that name: not every pass has every term. */
@@ -456,37 +462,40 @@ static pass pass_of(const oasis_trainer *t, int number)
     return p;
 }
 
-/* What the walk of a pass depends on. */
-static int kind_of(const oasis_trainer *t, const pass *p)
+/* Adds a pass's losses to the report: the total, and those of the discriminator and every term by name. */
+static oasis_status report_losses(oasis_trainer *t, const tensor *numbers, const pass_result *result,
+                                  oasis_train_report *r)
 {
-    return (!is_diffusion(t) && p->middle) + 2 * p->judged;
+    float value[sizeof result->name / sizeof *result->name];
+    double share = 1. / t->options.accumulate;
+    if (oas_graph_download(&t->graph, value, numbers) < 0)
+        return oas_fail(&t->message, t->graph.status, "%s", t->graph.message.text);
+    r->loss += share * (double)value[0];
+    for (int i = 1; i < result->n; i++)
+        report_term(r, result->name[i], share * (double)value[i]);
+    return OASIS_OK;
 }
 
 /* Losses and gradients of one pass, added to the report and the weights' gradients. */
 static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r)
 {
     graph *g = &t->graph;
-    const pass p = pass_of(t, number);
-    loss_terms terms;
+    pass p = pass_of(t, number);
+    const pass_result *result = &t->results[oas_pass_kind(&t->objective, &p)];
     double asked = oas_now();
     OAS_TRY(take_clips(t));
+    oas_objective_soften(&t->objective, &p);
     oas_graph_stage(g, "clips")->seconds += oas_now() - asked;
     oas_graph_reset(g);
     if (t->reducer && number == t->options.accumulate - 1)
-        oas_reducer_watch(t->reducer, kind_of(t, &p), g);
-    g->recording = true;
-    if (oas_objective(g, &t->objective, &p, &terms))
-        oas_backward(g, terms.total, NULL);
-    g->recording = false;
-    if (g->status < 0)
+        oas_reducer_watch(t->reducer, oas_pass_kind(&t->objective, &p), g);
+    const tensor *numbers = oas_objective_inputs(g, &t->objective, &p)
+                                ? oas_pass_run(g, &t->replays, &t->objective, &p, t->results)
+                                : NULL;
+    if (!numbers)
         return oas_fail(&t->message, g->status, "%s", g->message.text);
-    double share = 1. / t->options.accumulate;
-    r->loss += share * loss_value(g, terms.total, 0);
-    for (int i = 0; i < terms.n; i++)
-        report_term(r, terms.name[i], share * loss_value(g, terms.value[i], 0));
-    for (int i = 0; i < terms.n_aside; i++)
-        report_term(r, terms.aside_name[i], share * loss_value(g, terms.aside, i));
-    return terms.latents ? observe_latents(t, terms.latents) : OASIS_OK;
+    OAS_TRY(report_losses(t, numbers, result, r));
+    return result->latents.data ? observe_latents(t, &result->latents) : OASIS_OK;
 }
 
 static double clip_factor(const oasis_train_options *o, double norm)
@@ -502,7 +511,7 @@ static oasis_status join_ranks(oasis_trainer *t, oasis_status mine, oasis_train_
     double all[1 + OASIS_MAX_TERMS + 2 * LATENTS] = {r->loss};
     const pass last = pass_of(t, t->options.accumulate - 1);
     weights *other = last.judged ? &t->adversary.weights : NULL;
-    oasis_status s = oas_reducer_finish(t->reducer, kind_of(t, &last), &t->graph, other, &t->message);
+    oasis_status s = oas_reducer_finish(t->reducer, oas_pass_kind(&t->objective, &last), &t->graph, other, &t->message);
     OAS_TRY(oasis_ranks_agree(k, mine < 0 ? mine : s, &t->message));
     memcpy(all + 1, r->value, sizeof r->value);
     memcpy(all + 1 + OASIS_MAX_TERMS, t->state.latent_mean, sizeof t->state.latent_mean);
