@@ -105,18 +105,6 @@ oasis_status oas_cuda_download(oas_cuda *c, void *host, const void *device, size
     return OASIS_E_DEVICE;
 }
 
-oasis_status oas_cuda_mark(oas_cuda *c)
-{
-    (void)c;
-    return OASIS_E_DEVICE;
-}
-
-oasis_status oas_cuda_wait_mark(oas_cuda *c)
-{
-    (void)c;
-    return OASIS_E_DEVICE;
-}
-
 oasis_status oas_cuda_copy(oas_cuda *c, void *to, const void *from, size_t bytes)
 {
     (void)c;

@@ -58,7 +58,6 @@ struct oas_cuda {
     void *dense, *conv, *fused; /* what the libraries keep: handles, plans */
     void (*close)(oas_cuda *c); /* frees that; NULL where there is none */
     void *waiting;              /* an event: waits sleep at it; NULL where they watch, which is quicker */
-    void *mark;                 /* an event; NULL before the first */
     cuda_recording *recording;  /* NULL while work is done as it comes */
 };
 
@@ -122,10 +121,6 @@ oasis_status oas_cuda_zero(oas_cuda *c, void *device, size_t bytes);
 
 /* Waits for the stream; fails with what went wrong since. */
 oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message);
-
-/* Marks the place where the stream stands, in place of the mark before; not while recording.  And waits until it is passed. */
-oasis_status oas_cuda_mark(oas_cuda *c);
-oasis_status oas_cuda_wait_mark(oas_cuda *c);
 
 /*
  * A block that lies in host memory and on the GPU, and is copied from one to the other beside the computation, by a stream

@@ -155,8 +155,6 @@ void oas_cuda_free(oas_cuda **out)
         c->close(c);
     if (c->waiting)
         cudaEventDestroy(c->waiting);
-    if (c->mark)
-        cudaEventDestroy(c->mark);
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (streams[i])
             cudaStreamDestroy(streams[i]);
@@ -275,18 +273,6 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
     if (e == cudaSuccess)
         return OASIS_OK;
     return oas_fail(message, OASIS_E_DEVICE, "GPU %d failed: %s", c->index, cudaGetErrorString(e));
-}
-
-oasis_status oas_cuda_mark(oas_cuda *c)
-{
-    if (!c->mark && !make_event(&c->mark, cudaEventDisableTiming))
-        return status_of(cudaGetLastError());
-    return status_of(cudaEventRecord(c->mark, c->stream));
-}
-
-oasis_status oas_cuda_wait_mark(oas_cuda *c)
-{
-    return c->mark ? status_of(cudaEventSynchronize(c->mark)) : OASIS_OK;
 }
 
 /* ---- copies beside the computation ------------------------------------------------------------------------------------ */

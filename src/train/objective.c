@@ -19,7 +19,13 @@ static tensor *gather(graph *g, const objective *o, const pass *p, bool low, int
 {
     const oasis_train_options *t = o->options;
     tensor *x = oas_tensor(g, OAS_F32, OAS_SHAPE5(p->clips, frames, t->height, t->width, 3));
-    size_t frame = (size_t)t->width * (size_t)t->height * 3, count = frame * (size_t)frames;
+    size_t frame = (size_t)t->width * (size_t)t->height * 3, count = frame * (size_t)frames, all = oas_clip_floats(t);
+    if (x && p->there && !g->planning) {
+        const float *from = p->there + (low ? 0 : all) + (size_t)skip * frame;
+        oas_graph_copy_rows(g, x->data, count * sizeof *from, from, 2 * all * sizeof *from, count * sizeof *from,
+                            (size_t)p->clips);
+        return x;
+    }
     for (int i = 0; x && !g->planning && i < p->clips; i++)
         oas_graph_upload_part(g, x, (size_t)i * count * sizeof(float),
                               (low ? p->clip[i].low : p->clip[i].truth) + (size_t)skip * frame, count * sizeof(float));

@@ -224,6 +224,7 @@ enum { OAS_MOST_SEEN = 64 };
 typedef struct pass {
     int clips;
     const clip *clip;
+    const float *there; /* the same on the GPU, [clips, 2, oas_clip_floats], low and truth; NULL = not uploaded yet */
     pass_inputs in;
     int n_seen, seen[OAS_MOST_SEEN]; /* frames that perceptual losses look at; 0 = all */
     uint32_t number; /* counts passes of the run: seeds noise and the like */

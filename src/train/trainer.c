@@ -37,7 +37,11 @@ struct oasis_trainer {
     int bad; /* steps in a row */
     double started, saved_at;
     float *clip_storage;
-    clip *batch;         /* [batch], then SHOWN_CLIPS */
+    clip *batch; /* [batch], then SHOWN_CLIPS */
+    /* For a GPU: where the batch lies, which is that of the next pass while the GPU works on one; and how taking it went. */
+    cuda_block batch_block;
+    bool ahead;
+    oasis_status ahead_status;
     replays replays;
     pass_result results[OAS_PASS_KINDS];
     bool shows;
@@ -131,35 +135,26 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
     if (t->objective.adversary)
         oas_cost_add_weights(&t->cost, &t->adversary.parameters, &t->adversary.weights, t->graph.compute);
     t->cost.weight_bytes += (int64_t)oas_teacher_bytes(t->objective.teacher, t->graph.compute);
-    oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS);
+    oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS + (t->device->cuda ? o->batch : 0));
     if (!t->objective.shapes_only && !oas_graph_open(&t->graph, most))
         return oas_fail_memory(message, most, "a step; a smaller batch or \"checkpointing\": true needs less");
     return OASIS_OK;
 }
 
-/* Memory that is uploaded from while the computation goes on; a pass ends by waiting for its losses. */
-static void *take_host(const oasis_trainer *t, size_t n, size_t each)
-{
-    return t->device->cuda ? oas_cuda_host_alloc(t->device->cuda, n * each) : oas_alloc_unset(n, each);
-}
-
-static void give_host(const oasis_trainer *t, void *block)
-{
-    if (t->device && t->device->cuda)
-        oas_cuda_host_release(t->device->cuda, block);
-    else
-        oas_free(block);
-}
-
+/* The batch lies in a block of its own where a GPU takes it from there. */
 static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
 {
-    size_t floats = oas_clip_floats(&t->options), clips = (size_t)t->options.batch + SHOWN_CLIPS;
-    t->batch = oas_alloc(clips, sizeof *t->batch);
-    t->clip_storage = take_host(t, 2 * clips * floats, sizeof *t->clip_storage);
-    if (!t->batch || !t->clip_storage)
-        return oas_fail_memory(message, 2 * clips * floats * sizeof(float), "the clips of a step");
-    for (size_t i = 0; i < clips; i++) {
-        t->batch[i].low = t->clip_storage + 2 * i * floats;
+    oas_cuda *cuda = t->device->cuda;
+    size_t floats = oas_clip_floats(&t->options), batch = (size_t)t->options.batch, plain = cuda ? 0 : batch;
+    t->batch = oas_alloc(batch + SHOWN_CLIPS, sizeof *t->batch);
+    t->clip_storage = oas_alloc_unset(2 * (plain + SHOWN_CLIPS) * floats, sizeof *t->clip_storage);
+    if (!t->batch || !t->clip_storage ||
+        (cuda && oas_cuda_block_open(cuda, &t->batch_block, 2 * batch * floats * sizeof(float)) < 0))
+        return oas_fail_memory(message, 2 * (batch + SHOWN_CLIPS) * floats * sizeof(float), "the clips of a step");
+    for (size_t i = 0; i < batch + SHOWN_CLIPS; i++) {
+        bool in_block = cuda && i < batch;
+        size_t at = 2 * floats * (cuda && !in_block ? i - batch : i);
+        t->batch[i].low = (in_block ? (float *)t->batch_block.host : t->clip_storage) + at;
         t->batch[i].truth = t->batch[i].low + floats;
     }
     t->shows = t->options.show_every > 0 && !is_diffusion(t) && oas_rank(&t->options) == 0;
@@ -312,7 +307,9 @@ void oasis_trainer_close(oasis_trainer **out)
     oas_adversary_free(&t->adversary);
     oas_perceptual_free(&t->objective.perceptual);
     oas_graph_close(&t->graph);
-    give_host(t, t->clip_storage);
+    if (t->device && t->device->cuda)
+        oas_cuda_block_close(t->device->cuda, &t->batch_block);
+    oas_free(t->clip_storage);
     oas_device_free(&t->device);
     oas_free(t->batch);
     oas_free(t);
@@ -387,19 +384,6 @@ replays *oas_trainer_replays(oasis_trainer *t)
 
 /* ---- a step -------------------------------------------------------------------------------------------------------- */
 
-static oasis_status take_clips(oasis_trainer *t)
-{
-    size_t bytes = oas_clip_floats(&t->options) * sizeof(float);
-    for (int i = 0; i < t->options.batch; i++) {
-        clip next;
-        OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
-        oas_pool_copy(t->device->pool, t->batch[i].low, next.low, bytes);
-        oas_pool_copy(t->device->pool, t->batch[i].truth, next.truth, bytes);
-        t->state.index += (uint64_t)oas_ranks(&t->options);
-    }
-    return OASIS_OK;
-}
-
 /* Mean and mean square of an autoencoder's latents, forgetting slowly. */
 static oasis_status observe_latents(oasis_trainer *t, const tensor *z)
 {
@@ -455,6 +439,7 @@ static pass pass_of(const oasis_trainer *t, int number)
     oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
     pass p = {.clips = t->options.batch,
               .clip = t->batch,
+              .there = t->batch_block.device,
               .number = count,
               .before = t->options.batch * oas_rank(&t->options)};
     p.middle = oas_rng_uniform(&rng) < t->options.middle;
@@ -476,24 +461,71 @@ static oasis_status report_losses(oasis_trainer *t, const tensor *numbers, const
     return OASIS_OK;
 }
 
+/* Clips of pass `number` of this step, or the next one's first, into the batch, and towards the GPU. */
+static oasis_status take_clips(oasis_trainer *t, int number)
+{
+    oas_cuda *cuda = t->device->cuda;
+    size_t bytes = oas_clip_floats(&t->options) * sizeof(float);
+    double asked = oas_now();
+    const pass p = pass_of(t, number);
+    if (cuda)
+        OAS_TRY(oas_cuda_block_wait(cuda, &t->batch_block, &t->message));
+    for (int i = 0; i < t->options.batch; i++) {
+        clip next;
+        OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
+        oas_pool_copy(t->device->pool, t->batch[i].low, next.low, bytes);
+        oas_pool_copy(t->device->pool, t->batch[i].truth, next.truth, bytes);
+    }
+    oas_objective_soften(&t->objective, &p);
+    oas_graph_stage(&t->graph, "clips")->seconds += oas_now() - asked;
+    if (cuda && oas_cuda_block_up(cuda, &t->batch_block) < 0)
+        return oas_fail(&t->message, OASIS_E_DEVICE, "clips cannot be copied to the GPU");
+    return OASIS_OK;
+}
+
+/* Those of the pass behind `number`, while the GPU works on that one. */
+static void take_ahead(oasis_trainer *t, int number)
+{
+    bool last = number + 1 == t->options.accumulate && t->state.step + 1 >= t->options.steps;
+    t->ahead = t->device->cuda && !last;
+    if (t->ahead)
+        t->ahead_status = take_clips(t, number + 1);
+}
+
+/* Has the clips of a pass be there: they are the run's next. */
+static oasis_status have_clips(oasis_trainer *t, int number)
+{
+    oasis_status s = t->ahead ? t->ahead_status : take_clips(t, number);
+    t->ahead = false;
+    if (s == OASIS_OK)
+        t->state.index += (uint64_t)t->options.batch * (uint64_t)oas_ranks(&t->options);
+    return s;
+}
+
+/* Uploads a pass's inputs and puts its work on the GPU, or does it; its losses, NULL when the graph failed. */
+static const tensor *start_pass(oasis_trainer *t, pass *p, bool last)
+{
+    graph *g = &t->graph;
+    oas_graph_reset(g);
+    if (t->reducer && last)
+        oas_reducer_watch(t->reducer, oas_pass_kind(&t->objective, p), g);
+    if (!oas_objective_inputs(g, &t->objective, p))
+        return NULL;
+    if (t->device->cuda && oas_cuda_block_used(t->device->cuda, &t->batch_block) < 0)
+        return oas_graph_fail(g, OASIS_E_DEVICE, "clips cannot be copied on the GPU");
+    return oas_pass_run(g, &t->replays, &t->objective, p, t->results);
+}
+
 /* Losses and gradients of one pass, added to the report and the weights' gradients. */
 static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r)
 {
-    graph *g = &t->graph;
     pass p = pass_of(t, number);
     const pass_result *result = &t->results[oas_pass_kind(&t->objective, &p)];
-    double asked = oas_now();
-    OAS_TRY(take_clips(t));
-    oas_objective_soften(&t->objective, &p);
-    oas_graph_stage(g, "clips")->seconds += oas_now() - asked;
-    oas_graph_reset(g);
-    if (t->reducer && number == t->options.accumulate - 1)
-        oas_reducer_watch(t->reducer, oas_pass_kind(&t->objective, &p), g);
-    const tensor *numbers = oas_objective_inputs(g, &t->objective, &p)
-                                ? oas_pass_run(g, &t->replays, &t->objective, &p, t->results)
-                                : NULL;
+    OAS_TRY(have_clips(t, number));
+    const tensor *numbers = start_pass(t, &p, number == t->options.accumulate - 1);
     if (!numbers)
-        return oas_fail(&t->message, g->status, "%s", g->message.text);
+        return oas_fail(&t->message, t->graph.status, "%s", t->graph.message.text);
+    take_ahead(t, number);
     OAS_TRY(report_losses(t, numbers, result, r));
     return result->latents.data ? observe_latents(t, &result->latents) : OASIS_OK;
 }

@@ -184,18 +184,6 @@ oasis_status oas_cuda_wait(oas_cuda *c, oasis_message *message)
     return OASIS_OK;
 }
 
-/* Work is done when it is put on the stream. */
-oasis_status oas_cuda_mark(oas_cuda *c)
-{
-    return oas_emulated_refused(c) ? OASIS_E_DEVICE : OASIS_OK;
-}
-
-oasis_status oas_cuda_wait_mark(oas_cuda *c)
-{
-    (void)c;
-    return OASIS_OK;
-}
-
 /* ---- copies beside the computation: as late as they may be ---------------------------------------------------------- */
 
 enum { NEVER, GOES_DOWN, ASKED, ARRIVED };
