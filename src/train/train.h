@@ -299,9 +299,6 @@ typedef struct pass_result {
  */
 tensor *oas_pass_run(graph *g, replays *r, objective *o, const pass *p, pass_result *results);
 
-/* Of a trainer: what became of its passes, and the switch; for tests and measuring. */
-replays *oas_trainer_replays(oasis_trainer *t);
-
 /* The network's frames [1,T,H,W,3] for a clip, for looking at; NULL when the graph failed or the stage makes none. */
 tensor *oas_objective_frames(graph *g, objective *o, const clip *c);
 

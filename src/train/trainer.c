@@ -377,9 +377,14 @@ void oasis_trainer_wait_for_each(oasis_trainer *t, bool wait)
     t->graph.timed = wait;
 }
 
-replays *oas_trainer_replays(oasis_trainer *t)
+void oasis_trainer_launch_apart(oasis_trainer *t, bool apart)
 {
-    return &t->replays;
+    t->replays.off = apart;
+}
+
+oasis_train_launches oasis_trainer_launches(const oasis_trainer *t)
+{
+    return (oasis_train_launches){t->replays.calls, t->replays.replayed, t->replays.refused};
 }
 
 /* ---- a step -------------------------------------------------------------------------------------------------------- */

@@ -5,7 +5,6 @@
 #include "cuda/cuda.h"
 #include "train/runs.h"
 #include "train/tiny.h"
-#include "train/train.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -112,28 +111,28 @@ static void test_resume(void **state)
 enum { LAUNCHED_STEPS = 6 };
 
 /* Trains with passes as one launch or not, into a folder; what became of the passes. */
-static replays launched(oasis_train_options o, bool on, const char *output)
+static oasis_train_launches launched(oasis_train_options o, bool on, const char *output)
 {
     o.output = in_folder(output);
     o.steps = LAUNCHED_STEPS;
     o.resume = false;
     oasis_trainer *t = open_trainer(&o, &honest);
-    oas_trainer_replays(t)->off = !on;
+    oasis_trainer_launch_apart(t, !on);
     for (int i = 0; i < o.steps; i++)
         if (oasis_trainer_step(t, NULL) != OASIS_OK)
             fail_msg("%s", oasis_trainer_message(t));
-    const replays r = *oas_trainer_replays(t);
+    const oasis_train_launches r = oasis_trainer_launches(t);
     oasis_trainer_close(&t);
     return r;
 }
 
-/* Weights, averages and moments are the same bits with and without; `often`: passes by a recording. */
+/* Weights, averages and moments are the same bits with and without; `often`: passes as one launch. */
 static void expect_same(const oasis_train_options *o, int often)
 {
-    assert_int_equal(launched(*o, false, "called").replayed, 0);
-    const replays r = launched(*o, true, "launched");
-    print_message("    %d of %d passes by %d recordings\n", (int)r.replayed, (int)r.calls, r.recorded);
-    assert_int_equal(r.replayed, often);
+    assert_int_equal(launched(*o, false, "called").as_one, 0);
+    const oasis_train_launches r = launched(*o, true, "launched");
+    print_message("    %d of %d passes as one launch\n", (int)r.as_one, (int)r.passes);
+    assert_int_equal(r.as_one, often);
     assert_int_equal(r.refused, 0);
     assert_true(same_tensors(in_folder("called/checkpoint.safetensors"), in_folder("launched/checkpoint.safetensors")));
 }
