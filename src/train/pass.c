@@ -76,3 +76,9 @@ tensor *oas_pass_run(graph *g, replays *r, objective *o, const pass *p, pass_res
     r->most = MOST_RECORDED;
     return recordable(o, p, &key) ? oas_replay(g, r, &key, run, &c) : run(g, &c);
 }
+
+bool oas_pass_as_one(const graph *g, const replays *r, const objective *o, const pass *p)
+{
+    pack_key key;
+    return g->backend == OAS_CUDA && !g->timed && !r->off && r->refused == 0 && recordable(o, p, &key);
+}

@@ -297,6 +297,7 @@ typedef struct pass_result {
  *   r        of the graph
  *   results  [OAS_PASS_KINDS], the same for all passes of r
  */
+bool oas_pass_as_one(const graph *g, const replays *r, const objective *o, const pass *p); /* is it, or will it be? */
 tensor *oas_pass_run(graph *g, replays *r, objective *o, const pass *p, pass_result *results);
 
 /* The network's frames [1,T,H,W,3] for a clip, for looking at; NULL when the graph failed or the stage makes none. */
