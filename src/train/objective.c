@@ -88,6 +88,8 @@ bool oas_objective_inputs(graph *g, const objective *o, pass *p)
     if (w->spectrum > 0)
         p->in.spectrum = draw_shift(g, w, p);
     oas_perceptual_draw(g, o, p);
+    if (p->judged)
+        oas_adversary_inputs(g, o, p);
     return g->status == OASIS_OK;
 }
 

@@ -65,8 +65,10 @@ static bool recordable(const objective *o, const pass *p, pack_key *key)
         key->bytes[10 + 2 * i] = (unsigned char)(p->seen[i] & 0xff);
         key->bytes[11 + 2 * i] = (unsigned char)(p->seen[i] >> 8);
     }
-    /* Diffusion draws noise and a timestep; a discriminator has weights that grow, and norms that the host computes. */
-    return o->options->stage != OASIS_STAGE_DIFFUSION && !p->judged && p->n_seen <= MOST_SEEN_IN_KEY;
+    /* Diffusion draws noise and a timestep, r1 noise; what a discriminator says has a weight that grows at first. */
+    bool draws = o->options->stage == OASIS_STAGE_DIFFUSION || (p->judged && o->options->r1 > 0);
+    bool grows = p->judged && p->adversarial < 1;
+    return !draws && !grows && p->n_seen <= MOST_SEEN_IN_KEY;
 }
 
 tensor *oas_pass_run(graph *g, replays *r, objective *o, const pass *p, pass_result *results)

@@ -216,6 +216,7 @@ typedef struct objective {
 typedef struct pass_inputs {
     tensor *seen, *low, *truth;           /* what is restored, what the decoder is shown beside, what is aimed at */
     tensor *spectrum, *glimpse, *encoder; /* places (y, x) that losses draw */
+    discriminator judge;                  /* with the norms of this step; unset where it takes no part */
 } pass_inputs;
 
 enum { OAS_MOST_SEEN = 64 };
@@ -257,6 +258,9 @@ void oas_perceptual_draw(graph *g, const objective *o, pass *p);
 
 /* Adds their terms. */
 void oas_perceptual_terms(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, loss_terms *terms);
+
+/* The discriminator for p->in: what the host changes from step to step is copied to where the graph computes. */
+void oas_adversary_inputs(graph *g, const objective *o, pass *p);
 
 /* The step of the discriminator, in adversary.c: adds its gradients for detached y, and y's terms. */
 void oas_adversary_judge(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, tensor *low,

@@ -156,6 +156,22 @@ static void test_launched(void **state)
     expect_same(&o, 2 * LAUNCHED_STEPS - 2);
 }
 
+/* A discriminator that has its full weight from the third step on: of five passes from then the first is called. */
+static void test_judged(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() == 0)
+        skip();
+    oasis_train_options o = small(OASIS_STAGE_ONE_STEP, "cuda", "");
+    o.adversarial = o.feature_matching = 0.1;
+    o.adversarial_start = 0;
+    o.adversarial_ramp = 2;
+    o.middle = 0;
+    o.discriminator_width = 4;
+    o.r1 = 0;
+    expect_same(&o, LAUNCHED_STEPS - 3);
+}
+
 /* What differs from pass to pass in other ways is called each time. */
 static void test_called(void **state)
 {
@@ -169,6 +185,7 @@ static void test_called(void **state)
     o.adversarial_start = 4; /* before that, passes are as without it */
     o.middle = 0;
     o.discriminator_width = 4;
+    o.r1 = 1;
     expect_same(&o, 3);
 }
 
@@ -186,7 +203,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_losses),   cmocka_unit_test(test_adversary), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_launched), cmocka_unit_test(test_called),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_launched), cmocka_unit_test(test_judged),    cmocka_unit_test(test_called),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("train/gpu", tests, setup, teardown);
 }
