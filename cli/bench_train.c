@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 enum { BATCH = 6, GPU_BATCH = 24, FRAMES = 5, SIDE = 192, READY = 4, PICTURES = 6, VIDEOS = 3, VIDEO_FRAMES = 48 };
+enum { WARM = 2, GPU_WARM = 8 }; /* steps that are not counted */
 
 static const double LEAST_SECONDS = 12; /* of a measurement */
 
@@ -23,6 +24,7 @@ typedef struct measured {
     double memory;    /* bytes that the process has grown by */
     int stages;
     oasis_stage_time stage[OASIS_MAX_STAGES];
+    oasis_train_launches launches;
 } measured;
 
 static double now(void)
@@ -145,8 +147,10 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 
 /* ---- measuring ------------------------------------------------------------------------------------------------------- */
 
-/* each: with a wait after each op of a GPU. */
-static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source, void *user, bool each, measured *m,
+/* How a GPU is driven: passes as one launch, a launch for every op, or that with a wait after it. */
+typedef enum driving { AS_ONE, APART, WAITED } driving;
+
+static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source, void *user, driving how, measured *m,
                             oasis_message *message)
 {
     oasis_trainer *t = NULL;
@@ -155,9 +159,10 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
     oasis_status s = oasis_trainer_open(&t, o, source, user, message);
     if (s < 0)
         return s;
-    oasis_trainer_wait_for_each(t, each);
-    /* The first steps touch memory and make kernels. */
-    for (int i = 0; i < 2 && s == OASIS_OK; i++)
+    oasis_trainer_wait_for_each(t, how == WAITED);
+    oasis_trainer_launch_apart(t, how == APART);
+    /* The first steps touch memory and make kernels, and on a GPU those are recorded that become one launch. */
+    for (int i = 0; i < (o->batch == GPU_BATCH ? GPU_WARM : WARM) && s == OASIS_OK; i++)
         s = oasis_trainer_step(t, &report);
     oasis_stage_time warm[OASIS_MAX_STAGES];
     int known = oasis_trainer_times(t, warm);
@@ -173,6 +178,7 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
     for (int i = 0; i < known; i++)
         m->stage[i].seconds -= warm[i].seconds;
     oasis_trainer_cost(t, &m->cost);
+    m->launches = oasis_trainer_launches(t);
     if (s < 0)
         snprintf(message->text, sizeof message->text, "%s", oasis_trainer_message(t));
     oasis_trainer_close(&t);
@@ -198,7 +204,7 @@ static oasis_train_options options_of(const char *folder, const char *device, in
 
 /* What tell() says, measured on one machine with clips of one number a step. */
 typedef struct findings {
-    measured ready, real, each; /* each: whose stages are told */
+    measured ready, real, apart, each; /* each: whose stages are told */
     double peak;
     bool gpu;
     int batch;
@@ -225,6 +231,15 @@ static void tell_stages(const measured *m, const char *type, oasis_bench_fn *row
                                          m->stage[i].seconds / all, m->stage[i].flops / m->stage[i].seconds * 1e-9});
 }
 
+static void tell_launches(const findings *f, const char *type, oasis_bench_fn *row, void *user)
+{
+    const oasis_train_launches *l = &f->ready.launches;
+    row(user, &(oasis_bench_row){"train", "train_as_one_over_apart", "the same, times that with a launch for every op",
+                                 type, "times", f->ready.clips_per_second / f->apart.clips_per_second, 0});
+    row(user, &(oasis_bench_row){"train", "train_as_one_share", "passes that were one launch", type, "of 1",
+                                 (double)l->as_one / (double)(l->passes > 0 ? l->passes : 1), 0});
+}
+
 static void tell(const findings *f, oasis_bench_fn *row, void *user)
 {
     const measured *ready = &f->ready, *real = &f->real;
@@ -243,6 +258,8 @@ static void tell(const findings *f, oasis_bench_fn *row, void *user)
                                  ready->processor, f->gpu ? 0 : of_clip / ready->processor * 1e-9});
     row(user, &(oasis_bench_row){"train", "train_data_processor_s", "more than that, for making the clip", type, "s",
                                  real->processor - ready->processor, 0});
+    if (f->gpu)
+        tell_launches(f, type, row, user);
     tell_memory(f, type, row, user);
     tell_stages(f->gpu ? &f->each : ready, type, row, user);
 }
@@ -253,7 +270,7 @@ static bool take_peak(void *user, const oasis_bench_row *row)
     return true;
 }
 
-/* All three measurements; what the plan says about a GPU is that it has no peak of its own. */
+/* All measurements; what the plan says about a GPU is that it has no peak of its own. */
 static oasis_status find(findings *f, oasis_train_options *o, shelf *clips, oasis_message *message)
 {
     oasis_dataset *set = NULL;
@@ -265,13 +282,15 @@ static oasis_status find(findings *f, oasis_train_options *o, shelf *clips, oasi
     if (s == OASIS_OK && f->gpu)
         s = oasis_bench(NULL, "peak", o->device, o->threads, take_peak, &f->peak, message);
     if (s == OASIS_OK)
-        s = measure(o, take_ready, clips, false, &f->ready, message);
+        s = measure(o, take_ready, clips, AS_ONE, &f->ready, message);
     if (s == OASIS_OK && f->gpu && !cli_signal())
-        s = measure(o, take_ready, clips, true, &f->each, message);
+        s = measure(o, take_ready, clips, APART, &f->apart, message);
+    if (s == OASIS_OK && f->gpu && !cli_signal())
+        s = measure(o, take_ready, clips, WAITED, &f->each, message);
     if (s == OASIS_OK)
         s = oasis_dataset_open(&set, o, message);
     if (s == OASIS_OK)
-        s = measure(o, oasis_dataset_clip, set, false, &f->real, message);
+        s = measure(o, oasis_dataset_clip, set, AS_ONE, &f->real, message);
     oasis_dataset_close(&set);
     return s;
 }

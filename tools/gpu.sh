@@ -184,10 +184,11 @@ rm -f "$work"/*.safetensors
 # ---- training ------------------------------------------------------------------------------------------------------------
 if wanted train; then
     say "training the default model"
-    bench train.log 90 --train
+    bench train.log 110 --train
     row "training the default model, clips there" \
         "$(compute '%.0f clips/s' a "$(figure train.log train_clips_per_s)")" ""
     row "the same, over the matrix rate" "$(compute %.3f a "$(figure train.log train_fraction)")" ""
+    row "a pass as one launch, times a launch for every op" "$(compute %.2f a "$(figure train.log train_as_one_over_apart)")" ""
 fi
 
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------------

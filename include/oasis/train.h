@@ -247,6 +247,19 @@ OASIS_API int oasis_trainer_times(const oasis_trainer *trainer, oasis_stage_time
 OASIS_API void oasis_trainer_wait_for_each(oasis_trainer *trainer, bool wait);
 
 /*
+ * On a GPU a pass (losses and gradients) is one launch from the third of its kind on, where nothing in it differs but clips
+ * and what is drawn; results are the same bits.  `apart`: every operation is a launch of its own, always.
+ */
+OASIS_API void oasis_trainer_launch_apart(oasis_trainer *trainer, bool apart);
+
+/* What became of the passes so far that could be one launch; all 0 on a CPU. */
+typedef struct oasis_train_launches {
+    int64_t passes, as_one;
+    int refused; /* kinds of passes of which the GPU's driver or an operation did not allow it */
+} oasis_train_launches;
+OASIS_API oasis_train_launches oasis_trainer_launches(const oasis_trainer *trainer);
+
+/*
  * One step: clips, forward, losses, backward, update.  Also writes checkpoints, log and page when they are due.
  * OASIS_END when all steps are done (a checkpoint is written).  A step without a finite loss or gradient changes nothing
  * and is counted; after `most_bad` in a row it fails with OASIS_E_ARGUMENT, and the last checkpoint stays.

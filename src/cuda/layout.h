@@ -62,10 +62,11 @@ struct cuda_layout {
                                  int64_t frames, int64_t n, int64_t kt);
     oasis_status (*stack_frames_backward)(oas_cuda *c, float *dx, float *dhistory, const float *dy, int64_t batch,
                                           int64_t frames, int64_t n, int64_t kt);
-    /* x [frames, height, width, channels], of it the rectangle [out_height, out_width] from (top, left) on. */
-    oasis_status (*crop)(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4], const int64_t rectangle[4]);
-    oasis_status (*crop_backward)(oas_cuda *c, float *dx, const float *dy, const int64_t size[4],
-                                  const int64_t rectangle[4]);
+    /* x [frames, height, width, channels], of it the rectangle [out_height, out_width] from place (y, x) of the GPU on. */
+    oasis_status (*crop)(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4], const float *place,
+                         const int64_t rectangle[2]);
+    oasis_status (*crop_backward)(oas_cuda *c, float *dx, const float *dy, const int64_t size[4], const float *place,
+                                  const int64_t rectangle[2]);
     /* y [frames, down, across, channels * side^2]: value (c*side + row)*side + column of a window. */
     oasis_status (*unfold)(oas_cuda *c, cuda_array y, cuda_array x, const cuda_windows *w);
     oasis_status (*unfold_backward)(oas_cuda *c, float *dx, const float *dy, const cuda_windows *w);

@@ -4,10 +4,10 @@
 
 #include "cuda/layout.h"
 
-oasis_status oas_layout_crop(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4],
-                             const int64_t rectangle[4]);
+oasis_status oas_layout_crop(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4], const float *place,
+                             const int64_t rectangle[2]);
 oasis_status oas_layout_crop_backward(oas_cuda *c, float *dx, const float *dy, const int64_t size[4],
-                                      const int64_t rectangle[4]);
+                                      const float *place, const int64_t rectangle[2]);
 oasis_status oas_layout_unfold(oas_cuda *c, cuda_array y, cuda_array x, const cuda_windows *w);
 oasis_status oas_layout_unfold_backward(oas_cuda *c, float *dx, const float *dy, const cuda_windows *w);
 oasis_status oas_layout_max_pool(oas_cuda *c, cuda_array y, uint8_t *place, cuda_array x, const cuda_windows *w);

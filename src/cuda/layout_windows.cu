@@ -11,52 +11,56 @@
 /* Adds the rectangle back to the whole, or copies it out of the whole. */
 struct crop_job {
     cuda_array part, whole;
-    int64_t frames, height, width, channels, top, left, part_height, part_width, chunks; /* chunks of a part's row */
-    bool back, wide;
+    const float *place;
+    int64_t frames, height, width, channels, part_height, part_width, chunks; /* chunks of a part's row */
+    bool back, wide;                                                           /* wide, where `left` is, too */
 };
 
 static __global__ void crop_kernel(crop_job j)
 {
-    int64_t run = j.part_width * j.channels;
+    int64_t run = j.part_width * j.channels, top = oas_place_at(j.place, 0, j.height - j.part_height),
+            left = oas_place_at(j.place, 1, j.width - j.part_width);
+    bool wide = j.wide && left * j.channels % OAS_CHUNK == 0;
     for (int64_t item = oas_first_item(); item < j.frames * j.part_height * j.chunks; item += oas_item_step()) {
         int64_t at, y, row = oas_divide(item, j.chunks, &at), frame = oas_divide(row, j.part_height, &y);
         at *= OAS_CHUNK;
-        int64_t place = ((frame * j.height + j.top + y) * j.width + j.left) * j.channels + at;
+        int64_t place = ((frame * j.height + top + y) * j.width + left) * j.channels + at;
         int n = oas_in_chunk(at, run);
         float v[OAS_CHUNK];
         if (j.back) {
-            oas_load8(v, j.part, row * run + at, n, j.wide);
-            oas_add8(j.whole, place, v, n, j.wide);
+            oas_load8(v, j.part, row * run + at, n, wide);
+            oas_add8(j.whole, place, v, n, wide);
         } else {
-            oas_load8(v, j.whole, place, n, j.wide);
-            oas_store8(j.part, row * run + at, v, n, j.wide);
+            oas_load8(v, j.whole, place, n, wide);
+            oas_store8(j.part, row * run + at, v, n, wide);
         }
     }
 }
 
-static oasis_status run_crop(oas_cuda *c, cuda_array part, cuda_array whole, const int64_t size[4],
-                             const int64_t rectangle[4], bool back)
+static oasis_status run_crop(oas_cuda *c, cuda_array part, cuda_array whole, const int64_t size[4], const float *place,
+                             const int64_t rectangle[2], bool back)
 {
-    crop_job j = {part,         whole,        size[0],      size[1], size[2], size[3], rectangle[0],
-                  rectangle[1], rectangle[2], rectangle[3], 0,       back,    false};
+    crop_job j = {part,    whole,        place,        size[0], size[1], size[2],
+                  size[3], rectangle[0], rectangle[1], 0,       back,    false};
     int64_t run = j.part_width * j.channels;
     j.chunks = (run + OAS_CHUNK - 1) / OAS_CHUNK;
-    j.wide = oas_is_wide(part, run) && oas_is_wide(whole, j.width * j.channels) && j.left * j.channels % OAS_CHUNK == 0;
+    j.wide = oas_is_wide(part, run) && oas_is_wide(whole, j.width * j.channels);
     if (j.frames * j.part_height * j.chunks < 1)
         return OASIS_OK;
     OAS_LAUNCH(c, crop_kernel, oas_blocks(c, j.frames * j.part_height * j.chunks), OAS_BLOCK, 0, j);
     return oas_launched();
 }
 
-oasis_status oas_layout_crop(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4], const int64_t rectangle[4])
+oasis_status oas_layout_crop(oas_cuda *c, cuda_array y, cuda_array x, const int64_t size[4], const float *place,
+                             const int64_t rectangle[2])
 {
-    return run_crop(c, y, x, size, rectangle, false);
+    return run_crop(c, y, x, size, place, rectangle, false);
 }
 
 oasis_status oas_layout_crop_backward(oas_cuda *c, float *dx, const float *dy, const int64_t size[4],
-                                      const int64_t rectangle[4])
+                                      const float *place, const int64_t rectangle[2])
 {
-    return run_crop(c, oas_float_array(dy), oas_float_array(dx), size, rectangle, true);
+    return run_crop(c, oas_float_array(dy), oas_float_array(dx), size, place, rectangle, true);
 }
 
 /* ---- windows --------------------------------------------------------------------------------------------------------- */

@@ -193,21 +193,36 @@ struct spectrum_job {
     const float *y, *t;
     float *derivative;
     double *totals;
+    const float *shift; /* where blocks begin; NULL = (0, 0) */
+    double weight;
     cuda_pictures p;
-    int64_t down, across, all; /* blocks of a frame; lanes in all */
-    int n, lanes, shift_y, shift_x;
-    double factor; /* of the sum of amplitudes, in units where |F| keeps the norm */
-    float slope;
+    int n, lanes;
+};
+
+/* What follows from the shift, which the host does not know. */
+struct spectrum_grid {
+    int64_t shift_y, shift_x, down, across, all; /* blocks of a frame; lanes in all */
+    double factor;                               /* of the sum of amplitudes, in units where |F| keeps the norm */
+
+    __device__ explicit spectrum_grid(const spectrum_job &j)
+    {
+        shift_y = oas_place_at(j.shift, 0, j.p.height - j.n);
+        shift_x = oas_place_at(j.shift, 1, j.p.width - j.n);
+        down = (j.p.height - shift_y) / j.n;
+        across = (j.p.width - shift_x) / j.n;
+        all = j.p.frames * down * across * j.p.channels;
+        factor = j.weight / (double)(all * j.n * j.n);
+    }
 };
 
 /* Where pixel i of the block of a lane lies; -1 behind the last lane. */
-__device__ static inline int64_t spectrum_place(const spectrum_job &j, int64_t lane, int i)
+__device__ static inline int64_t spectrum_place(const spectrum_job &j, const spectrum_grid &g, int64_t lane, int i)
 {
     int64_t c, block, row;
-    if (lane >= j.all)
+    if (lane >= g.all)
         return -1;
-    int64_t frame = oas_divide(oas_divide(oas_divide(lane, j.p.channels, &c), j.across, &block), j.down, &row);
-    int64_t y = j.shift_y + row * j.n + i / j.n, x = j.shift_x + block * j.n + i % j.n;
+    int64_t frame = oas_divide(oas_divide(oas_divide(lane, j.p.channels, &c), g.across, &block), g.down, &row);
+    int64_t y = g.shift_y + row * j.n + i / j.n, x = g.shift_x + block * j.n + i % j.n;
     return ((frame * j.p.height + y) * j.p.width + x) * j.p.channels + c;
 }
 
@@ -274,6 +289,7 @@ static __global__ void spectrum_kernel(spectrum_job j)
     __shared__ double shared[OAS_BLOCK];
     int n = j.n, size = n * n, bits = 0;
     int64_t first = (int64_t)blockIdx.x * j.lanes;
+    const spectrum_grid g(j);
     while (1 << bits < n)
         bits++;
     if ((int)threadIdx.x < n / 2) {
@@ -281,7 +297,7 @@ static __global__ void spectrum_kernel(spectrum_job j)
         roots[2 * threadIdx.x + 1] = (float)sin(6.283185307179586 * (int)threadIdx.x / n);
     }
     for (int w = (int)threadIdx.x; w < SPECTRUM_VALUES; w += OAS_BLOCK) {
-        int64_t at = spectrum_place(j, first + w % j.lanes, w / j.lanes);
+        int64_t at = spectrum_place(j, g, first + w % j.lanes, w / j.lanes);
         re[w] = at < 0 ? 0.f : j.y[at];
         im[w] = at < 0 ? 0.f : j.t[at];
     }
@@ -291,69 +307,54 @@ static __global__ void spectrum_kernel(spectrum_job j)
     double sum = 0;
     for (int w = (int)threadIdx.x; w < SPECTRUM_VALUES; w += OAS_BLOCK) {
         int k = w / j.lanes, l = w % j.lanes, mirror = (n - k / n) % n * n + (n - k % n) % n;
-        if (k <= mirror && first + l < j.all)
+        if (k <= mirror && first + l < g.all)
             sum += (double)compare_amplitudes(re + l, im + l, k * j.lanes, mirror * j.lanes, 1.f / (float)n);
     }
     sum = oas_block_sum(sum, shared);
     if (threadIdx.x == 0)
-        j.totals[blockIdx.x] = sum * j.factor;
+        j.totals[blockIdx.x] = sum * g.factor; /* 0 where the shift leaves no lanes */
     if (!j.derivative)
         return;
+    float slope = (float)(g.factor / n);
     spectrum_transform(j, re, im, roots, bits, false, 1.f);
     spectrum_transform(j, re, im, roots, bits, true, 1.f);
     for (int w = (int)threadIdx.x; w < SPECTRUM_VALUES && w / j.lanes < size; w += OAS_BLOCK) {
-        int64_t at = spectrum_place(j, first + w % j.lanes, w / j.lanes);
+        int64_t at = spectrum_place(j, g, first + w % j.lanes, w / j.lanes);
         if (at >= 0)
-            j.derivative[at] = j.slope * re[w];
+            j.derivative[at] = slope * re[w];
     }
 }
 
-static spectrum_job spectrum_job_of(const cuda_pictures *p, int32_t block, int32_t shift_y, int32_t shift_x)
+/* Lanes that a block of threads has. */
+static int spectrum_lanes(int32_t block)
 {
-    spectrum_job j = {NULL,
-                      NULL,
-                      NULL,
-                      NULL,
-                      *p,
-                      (p->height - shift_y) / block,
-                      (p->width - shift_x) / block,
-                      0,
-                      block,
-                      SPECTRUM_VALUES / (block * block),
-                      shift_y,
-                      shift_x,
-                      0,
-                      0};
-    j.all = p->frames * j.down * j.across * p->channels;
-    return j;
+    return SPECTRUM_VALUES / (block * block);
 }
 
-static int64_t spectrum_blocks(const spectrum_job *j)
+/* Blocks of threads for any shift. */
+static int64_t spectrum_blocks(const cuda_pictures *p, int32_t block)
 {
-    return (j->all + j->lanes - 1) / j->lanes;
+    int64_t lanes = spectrum_lanes(block), most = p->frames * (p->height / block) * (p->width / block) * p->channels;
+    return (most + lanes - 1) / lanes;
 }
 
-static size_t spectrum_bytes(oas_cuda *c, const cuda_pictures *p, int32_t block, int32_t shift_y, int32_t shift_x)
+static size_t spectrum_bytes(oas_cuda *c, const cuda_pictures *p, int32_t block)
 {
     (void)c;
-    spectrum_job j = spectrum_job_of(p, block, shift_y, shift_x);
-    return (size_t)spectrum_blocks(&j) * sizeof(double);
+    return (size_t)spectrum_blocks(p, block) * sizeof(double);
 }
 
-static oasis_status spectrum(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p, int32_t block, int32_t shift_y,
-                             int32_t shift_x)
+static oasis_status spectrum(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p, int32_t block, const float *shift)
 {
-    spectrum_job j = spectrum_job_of(p, block, shift_y, shift_x);
-    j.y = l->y, j.t = l->t, j.derivative = l->derivative, j.totals = (double *)l->partial;
-    j.factor = l->weight / (double)(j.all * block * block);
-    j.slope = (float)(j.factor / block);
+    spectrum_job j = {l->y, l->t, l->derivative, (double *)l->partial, shift, l->weight, *p, block,
+                      spectrum_lanes(block)};
     if (l->derivative) { /* what no block covers has none */
         oasis_status s = oas_cuda_zero(c, l->derivative, (size_t)values_of(p) * sizeof(float));
         if (s != OASIS_OK)
             return s;
     }
-    OAS_LAUNCH(c, spectrum_kernel, (unsigned)spectrum_blocks(&j), OAS_BLOCK, 0, j);
-    oas_add_totals(c, NULL, l->sum, j.totals, spectrum_blocks(&j));
+    OAS_LAUNCH(c, spectrum_kernel, (unsigned)spectrum_blocks(p, block), OAS_BLOCK, 0, j);
+    oas_add_totals(c, NULL, l->sum, j.totals, spectrum_blocks(p, block));
     return oas_launched();
 }
 

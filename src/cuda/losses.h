@@ -38,10 +38,9 @@ struct cuda_losses {
     /* |(y' - y) - (t' - t)| of neighbouring frames. */
     size_t (*motion_bytes)(oas_cuda *c, const cuda_pictures *p);
     oasis_status (*motion)(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p);
-    /* | |F y| - |F t| | of whole blocks of `block` (a power of two from 2 to 32) pixels from (shift_y, shift_x) on. */
-    size_t (*spectrum_bytes)(oas_cuda *c, const cuda_pictures *p, int32_t block, int32_t shift_y, int32_t shift_x);
-    oasis_status (*spectrum)(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p, int32_t block, int32_t shift_y,
-                             int32_t shift_x);
+    /* | |F y| - |F t| | of whole blocks of `block` (a power of two from 2 to 32) pixels from shift (y, x) of the GPU on. */
+    size_t (*spectrum_bytes)(oas_cuda *c, const cuda_pictures *p, int32_t block);
+    oasis_status (*spectrum)(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p, int32_t block, const float *shift);
     /* |neighbours' difference of y-t| at 1 to 6 levels of resolution. */
     size_t (*gradient_bytes)(oas_cuda *c, const cuda_pictures *p, int32_t levels);
     oasis_status (*gradient)(oas_cuda *c, const cuda_loss *l, const cuda_pictures *p, int32_t levels);

@@ -85,6 +85,13 @@ __device__ static inline int64_t oas_divide(int64_t i, int64_t by, int64_t *rest
     return i / by;
 }
 
+/* Number i of a place, as oas_place_at of ops/op.h. */
+__device__ static inline int64_t oas_place_at(const float *place, int i, int64_t most)
+{
+    float at = place ? place[i] : 0.f;
+    return at >= (float)most ? most : at > 0.f ? (int64_t)at : 0;
+}
+
 /* How many of the 8 values from `at` on lie before `end`. */
 __device__ static inline int oas_in_chunk(int64_t at, int64_t end)
 {

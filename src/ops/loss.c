@@ -335,10 +335,11 @@ const op oas_op_loss_motion = {
 
 enum { LANES = 16, MOST_BLOCK = 32 }; /* blocks, of any channel, that are transformed side by side */
 
-tensor *oas_loss_spectrum(graph *g, tensor *y, tensor *t, int block, int shift_y, int shift_x, float weight)
+tensor *oas_loss_spectrum(graph *g, tensor *y, tensor *t, int block, tensor *shift, float weight)
 {
-    struct loss_param p = {.weight = weight, .block = block, .shift_y = shift_y, .shift_x = shift_x};
-    return apply_loss(g, &oas_op_loss_spectrum, y, t, &p);
+    struct loss_param p = {.weight = weight, .block = block};
+    tensor *in[] = {y, t, shift};
+    return oas_apply(g, &oas_op_loss_spectrum, in, &p, sizeof p);
 }
 
 static bool spectrum_shape(graph *g, node *n)
@@ -348,22 +349,31 @@ static bool spectrum_shape(graph *g, node *n)
     bool power = p->block > 1 && p->block <= MOST_BLOCK && (p->block & (p->block - 1)) == 0;
     if (!pictures_shape(g, n))
         return false;
-    if (!power || p->shift_y < 0 || p->shift_x < 0 || s[2] < p->shift_y + p->block || s[3] < p->shift_x + p->block)
-        return oas_op_refuse(g, "loss_spectrum: no block of %d from (%d, %d) in %s", p->block, p->shift_y, p->shift_x,
-                             oas_shape_text(&n->in[0]->shape).text);
-    return true;
+    if (!power || s[2] < p->block || s[3] < p->block)
+        return oas_op_refuse(g, "loss_spectrum: no block of %d in %s", p->block, oas_shape_text(&n->in[0]->shape).text);
+    return oas_is_place(g, n, n->in[2]);
+}
+
+static int64_t shift_y(const node *n)
+{
+    return oas_place_at(n->in[2], 0, n->in[0]->shape.size[2] - OAS_PARAM(struct loss_param, n)->block);
+}
+
+static int64_t shift_x(const node *n)
+{
+    return oas_place_at(n->in[2], 1, n->in[0]->shape.size[3] - OAS_PARAM(struct loss_param, n)->block);
 }
 
 static int64_t blocks_down(const node *n)
 {
     const struct loss_param *p = OAS_PARAM(struct loss_param, n);
-    return (n->in[0]->shape.size[2] - p->shift_y) / p->block;
+    return (n->in[0]->shape.size[2] - shift_y(n)) / p->block;
 }
 
 static int64_t blocks_across(const node *n)
 {
     const struct loss_param *p = OAS_PARAM(struct loss_param, n);
-    return (n->in[0]->shape.size[3] - p->shift_x) / p->block;
+    return (n->in[0]->shape.size[3] - shift_x(n)) / p->block;
 }
 
 static int64_t spectrum_slabs(const node *n)
@@ -460,9 +470,9 @@ static void move_blocks(const struct loss_task *task, int64_t slab, int64_t lane
 {
     const int64_t *s = task->n->in[0]->shape.size;
     int64_t n = task->p->block, down = blocks_down(task->n), frame = slab / down;
-    int64_t top = frame * s[2] + task->p->shift_y + slab % down * n;
+    int64_t from = shift_x(task->n), top = frame * s[2] + shift_y(task->n) + slab % down * n;
     for (int64_t l = 0; l < LANES; l++) {
-        int64_t block = (lane + l) / s[4], c = (lane + l) % s[4], left = task->p->shift_x + block * n;
+        int64_t block = (lane + l) / s[4], c = (lane + l) % s[4], left = from + block * n;
         for (int64_t i = 0; i < n * n; i++) {
             int64_t at = ((top + i / n) * s[3] + left + i % n) * s[4] + c;
             if (out && l < lanes)
@@ -520,9 +530,9 @@ static oasis_status spectrum_cuda(graph *g, const node *n)
     const struct loss_param *p = OAS_PARAM(struct loss_param, n);
     cuda_pictures pictures = pictures_of(n);
     cuda_loss l;
-    if (!oas_loss_cuda_of(g, n, c->tables.losses->spectrum_bytes(c, &pictures, p->block, p->shift_y, p->shift_x), &l))
+    if (!oas_loss_cuda_of(g, n, c->tables.losses->spectrum_bytes(c, &pictures, p->block), &l))
         return g->status;
-    return c->tables.losses->spectrum(c, &l, &pictures, p->block, p->shift_y, p->shift_x);
+    return c->tables.losses->spectrum(c, &l, &pictures, p->block, n->in[2] ? oas_f32(n->in[2]) : NULL);
 }
 
 static bool spectrum_sample(sampler *s, int i, node *n)
@@ -532,17 +542,18 @@ static bool spectrum_sample(sampler *s, int i, node *n)
         return false;
     int b = blocks[i];
     shape size = OAS_SHAPE5(1, 1 + i % 2, b + i, b * (1 + (i < 2)) + 1, i == 2 ? 1 : 3);
-    *(struct loss_param *)(void *)n->param = (struct loss_param){
-        .weight = (float)oas_count(&size) / 2.f, .block = b, .shift_y = i / 2, .shift_x = i % 2};
+    *(struct loss_param *)(void *)n->param = (struct loss_param){.weight = (float)oas_count(&size) / 2.f, .block = b};
     n->in[0] = oas_sample_floats(s, size, 4);
     n->in[1] = oas_sample_floats(s, size, 2);
+    n->in[2] = i > 0 ? oas_sample_place(s, i / 2, i % 2) : NULL;
     return true;
 }
 
 const op oas_op_loss_spectrum = {
     .name = "loss_spectrum",
     .sample = spectrum_sample,
-    OAS_LOSS_OP(spectrum_shape, spectrum_scratch, spectrum_ref, spectrum_cuda),
+    .optional = 1u << 2,
+    OAS_LOSS_OP_OF(3, spectrum_shape, spectrum_scratch, spectrum_ref, spectrum_cuda),
 };
 
 /* ---- gradient ------------------------------------------------------------------------------------------------------ */
@@ -562,8 +573,8 @@ static bool gradient_shape(graph *g, node *n)
         return false;
     const int64_t *s = n->in[0]->shape.size;
     if (p->levels < 1 || p->levels > MOST_LEVELS || s[2] >> (p->levels - 1) < 2 || s[3] >> (p->levels - 1) < 2)
-        return oas_op_refuse(g, "loss_gradient: %s has no %d levels of resolution", oas_shape_text(&n->in[0]->shape).text,
-                             p->levels);
+        return oas_op_refuse(g, "loss_gradient: %s has no %d levels of resolution",
+                             oas_shape_text(&n->in[0]->shape).text, p->levels);
     return true;
 }
 

@@ -11,7 +11,7 @@
 
 struct loss_param {
     float weight, eps;
-    int32_t block, shift_y, shift_x, levels;
+    int32_t block, levels;
 };
 
 /* One loss at work: every slab gives its sum, and where `derivative` is there, writes that of its own values. */
@@ -46,10 +46,11 @@ oasis_status oas_loss_backward(graph *g, const node *n);
 bool oas_loss_cuda_of(graph *g, const node *n, size_t partial_bytes, cuda_loss *l);
 oasis_status oas_loss_cuda_backward(graph *g, const node *n);
 
-/* The common fields of a descriptor. */
-#define OAS_LOSS_OP(shape_of, scratch_of, ref, cuda)                                                                   \
-    .stage = "losses", .n_in = 2, .shape = shape_of, .keep = oas_loss_keep, .scratch = scratch_of,                     \
-    .constant = 1u << 1, .forward = {[OAS_REF] = ref, [OAS_CPU] = ref, [OAS_CUDA] = cuda},                             \
+/* The common fields of a descriptor: of y against its truth alone, and of n inputs, the first of which takes gradients. */
+#define OAS_LOSS_OP(shape_of, scratch_of, ref, cuda) OAS_LOSS_OP_OF(2, shape_of, scratch_of, ref, cuda)
+#define OAS_LOSS_OP_OF(n, shape_of, scratch_of, ref, cuda)                                                             \
+    .stage = "losses", .n_in = n, .shape = shape_of, .keep = oas_loss_keep, .scratch = scratch_of,                     \
+    .constant = ~1u, .forward = {[OAS_REF] = ref, [OAS_CPU] = ref, [OAS_CUDA] = cuda},                                 \
     .backward = {[OAS_REF] = oas_loss_backward, [OAS_CPU] = oas_loss_backward, [OAS_CUDA] = oas_loss_cuda_backward},   \
     .tolerance = 1e-6f, .tolerance_bf16 = 1e-6f
 

@@ -34,6 +34,19 @@ int64_t oas_slab_rows(int64_t rows, int64_t least, int64_t most)
     return n < least ? least : n > most ? most : n;
 }
 
+bool oas_is_place(graph *g, const node *n, const tensor *place)
+{
+    if (!place || (place->dtype == OAS_F32 && place->shape.rank == 1 && place->shape.size[0] == 2))
+        return true;
+    return oas_op_refuse(g, "%s: a place is [2] float, not %s", n->op->name, oas_shape_text(&place->shape).text);
+}
+
+int64_t oas_place_at(const tensor *place, int i, int64_t most)
+{
+    float at = place && place->data ? ((const float *)place->data)[i] : 0.f;
+    return at >= (float)most ? most : at > 0.f ? (int64_t)at : 0;
+}
+
 float oas_act(oas_activation act, float x)
 {
     switch (act) {

@@ -75,6 +75,13 @@ static inline bool oas_activates_itself(oas_activation act, const tensor *residu
     return (act == OAS_GELU_TANH || act == OAS_SILU) && !residual && slab_values <= MOST_SLAB_VALUES;
 }
 
+/*
+ * Places (y, x) that may be others in every run, while sizes and all else stay: [2] float, whole numbers, brought into
+ * 0..most where they are read.  A missing one, and one without values, as in a plan, is (0, 0).
+ */
+bool oas_is_place(graph *g, const node *n, const tensor *place);
+int64_t oas_place_at(const tensor *place, int i, int64_t most); /* for what runs on the CPU */
+
 /* Where an input's gradient is added to; NULL = nobody wants it. */
 static inline float *oas_gradient_of(const tensor *t)
 {

@@ -16,9 +16,9 @@
 
 extern const op oas_op_crop, oas_op_unfold, oas_op_max_pool, oas_op_l2_pool;
 
-/* Of crop: top, left, height, width in y, x, h, w.  Of windows: `h` is the side. */
+/* Of crop: height, width in h, w.  Of windows: `h` is the side. */
 struct window_param {
-    int32_t y, x, h, w, stride, pad, ceil;
+    int32_t h, w, stride, pad, ceil;
 };
 
 static tensor *apply_window(graph *g, const op *o, tensor *x, struct window_param p)
@@ -43,9 +43,10 @@ static float value_at(const tensor *t, int64_t i)
 
 /* ---- crop ------------------------------------------------------------------------------------------------------------ */
 
-tensor *oas_crop(graph *g, tensor *x, int y, int left, int height, int width)
+tensor *oas_crop(graph *g, tensor *x, tensor *place, int height, int width)
 {
-    return apply_window(g, &oas_op_crop, x, (struct window_param){.y = y, .x = left, .h = height, .w = width});
+    const struct window_param p = {.h = height, .w = width};
+    return oas_apply(g, &oas_op_crop, (tensor *[]){x, place}, &p, sizeof p);
 }
 
 static bool crop_shape(graph *g, node *n)
@@ -53,9 +54,10 @@ static bool crop_shape(graph *g, node *n)
     const struct window_param *p = OAS_PARAM(struct window_param, n);
     const tensor *x = n->in[0];
     const int64_t *s = x->shape.size;
-    if (x->shape.rank != 5 || p->y < 0 || p->x < 0 || p->h < 1 || p->w < 1 || p->y + p->h > s[2] || p->x + p->w > s[3])
-        return oas_op_refuse(g, "crop: %dx%d from (%d, %d) are not in %s", p->w, p->h, p->x, p->y,
-                             oas_shape_text(&x->shape).text);
+    if (x->shape.rank != 5 || p->h < 1 || p->w < 1 || p->h > s[2] || p->w > s[3])
+        return oas_op_refuse(g, "crop: %dx%d are not in %s", p->w, p->h, oas_shape_text(&x->shape).text);
+    if (!oas_is_place(g, n, n->in[1]))
+        return false;
     n->out->shape = OAS_SHAPE5(s[0], s[1], p->h, p->w, s[4]);
     n->out->dtype = x->dtype;
     return true;
@@ -66,7 +68,8 @@ static int64_t crop_begin(const node *n, int64_t row)
 {
     const struct window_param *p = OAS_PARAM(struct window_param, n);
     const int64_t *s = n->in[0]->shape.size;
-    return ((row / p->h * s[2] + p->y + row % p->h) * s[3] + p->x) * s[4];
+    int64_t top = oas_place_at(n->in[1], 0, s[2] - p->h), left = oas_place_at(n->in[1], 1, s[3] - p->w);
+    return ((row / p->h * s[2] + top + row % p->h) * s[3] + left) * s[4];
 }
 
 static void crop_row(void *arg, int64_t row, int worker)
@@ -101,45 +104,50 @@ static oasis_status crop_backward(graph *g, const node *n)
 }
 
 /* Sizes of the input, and of the rectangle, as the kernels want them. */
-static void crop_sizes(const node *n, int64_t size[4], int64_t rectangle[4])
+static void crop_sizes(const node *n, int64_t size[4], int64_t rectangle[2])
 {
     const struct window_param *p = OAS_PARAM(struct window_param, n);
     const int64_t *s = n->in[0]->shape.size;
     size[0] = s[0] * s[1], size[1] = s[2], size[2] = s[3], size[3] = s[4];
-    rectangle[0] = p->y, rectangle[1] = p->x, rectangle[2] = p->h, rectangle[3] = p->w;
+    rectangle[0] = p->h, rectangle[1] = p->w;
 }
 
 static oasis_status crop_cuda(graph *g, const node *n)
 {
     oas_cuda *c = oas_graph_cuda(g);
-    int64_t size[4], rectangle[4];
+    int64_t size[4], rectangle[2];
     crop_sizes(n, size, rectangle);
-    return g->planning ? OASIS_OK : c->tables.layout->crop(c, oas_array(n->out), oas_array(n->in[0]), size, rectangle);
+    return g->planning
+               ? OASIS_OK
+               : c->tables.layout->crop(c, oas_array(n->out), oas_array(n->in[0]), size, oas_f32(n->in[1]), rectangle);
 }
 
 static oasis_status crop_cuda_backward(graph *g, const node *n)
 {
     oas_cuda *c = oas_graph_cuda(g);
-    int64_t size[4], rectangle[4];
+    int64_t size[4], rectangle[2];
     crop_sizes(n, size, rectangle);
     if (g->planning || !n->in[0]->grad)
         return OASIS_OK;
-    return c->tables.layout->crop_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), size, rectangle);
+    return c->tables.layout->crop_backward(c, oas_gradient_of(n->in[0]), oas_gradient_of(n->out), size,
+                                           oas_f32(n->in[1]), rectangle);
 }
 
 static bool crop_sample(sampler *s, int i, node *n)
 {
     if (i >= 3)
         return false;
-    *(struct window_param *)(void *)n->param = (struct window_param){.y = i, .x = 2 * i, .h = 3, .w = 4};
+    *(struct window_param *)(void *)n->param = (struct window_param){.h = 3, .w = 4};
     n->in[0] = oas_sample_activation(s, OAS_SHAPE5(1 + i % 2, 2, 3 + i, 4 + 3 * i, oas_sample_size(s, 1, 5)), 1);
+    n->in[1] = oas_sample_place(s, i, 2 * i);
     return true;
 }
 
 const op oas_op_crop = {
     .name = "crop",
     .stage = "passes",
-    .n_in = 1,
+    .n_in = 2,
+    .constant = 1u << 1,
     .shape = crop_shape,
     .forward = {[OAS_REF] = crop_run, [OAS_CPU] = crop_run, [OAS_CUDA] = crop_cuda},
     .backward = {[OAS_REF] = crop_backward, [OAS_CPU] = crop_backward, [OAS_CUDA] = crop_cuda_backward},

@@ -188,6 +188,15 @@ static oasis_status walk(graph *g)
     return g->status;
 }
 
+/* Adds the cotangent to a gradient, which is zero where it is new. */
+static oasis_status seed_gradient(graph *g, tensor *seed, bool is_new, const tensor *cotangent)
+{
+    const float one = 1;
+    if (is_new && !cotangent && oas_count(&seed->shape) == 1)
+        return oas_graph_upload(g, seed, &one); /* a GPU need not be waited for */
+    return oas_add_on_host(g, seed, cotangent);
+}
+
 oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent)
 {
     if (g->status != OASIS_OK)
@@ -196,6 +205,7 @@ oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent)
         oas_graph_fail(g, OASIS_E_ARGUMENT, "backward: the result depends on nothing that wants a gradient");
         return g->status;
     }
+    bool is_new = !oas_root(out)->grad && !out->grad;
     tensor *seed = oas_gradient(g, out);
     if (!seed)
         return g->status;
@@ -204,7 +214,7 @@ oasis_status oas_backward(graph *g, tensor *out, const tensor *cotangent)
                        oas_shape_text(&cotangent->shape).text, oas_shape_text(&out->shape).text);
         return g->status;
     }
-    if (oas_add_on_host(g, seed, cotangent) < 0)
+    if (seed_gradient(g, seed, is_new, cotangent) < 0)
         return g->status;
     return walk(g);
 }

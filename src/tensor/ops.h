@@ -169,17 +169,18 @@ tensor *oas_frames(graph *g, tensor *x, int64_t begin, int64_t count);
 
 /*
  * Weight times a mean, [1] float, of y against its truth t, both float of one shape; t takes no gradient.
+ * shift: a place (y, x), [2] float, whole numbers, read when the op runs; inside the picture; NULL = (0, 0).
  *   charbonnier  sqrt((y-t)^2 + eps^2)
  *   mse          (y-t)^2; t NULL: y^2
  *   motion       |(y' - y) - (t' - t)|, neighbouring frames; [B,T,H,W,C]; 0 for one frame
- *   spectrum     | |F y| - |F t| |, blocks of `block` (a power of two up to 32) pixels from (shift_y, shift_x) on, whole
- *                ones only; shift them from step to step, or their grid becomes visible
+ *   spectrum     | |F y| - |F t| |, blocks of `block` (a power of two up to 32) pixels from `shift` on, whole ones only;
+ *                shift them from step to step, or their grid becomes visible
  *   gradient     |neighbours' difference of y-t|, the mean over `levels` resolutions, each half of the one before
  */
 tensor *oas_loss_charbonnier(graph *g, tensor *y, tensor *t, float eps, float weight);
 tensor *oas_loss_mse(graph *g, tensor *y, tensor *t, float weight);
 tensor *oas_loss_motion(graph *g, tensor *y, tensor *t, float weight);
-tensor *oas_loss_spectrum(graph *g, tensor *y, tensor *t, int block, int shift_y, int shift_x, float weight);
+tensor *oas_loss_spectrum(graph *g, tensor *y, tensor *t, int block, tensor *shift, float weight);
 tensor *oas_loss_gradient(graph *g, tensor *y, tensor *t, int levels, float weight);
 
 /* Every pixel of x [B,T,H,W,C] four times: [B,T,2H,2W,C], type of x.  ops/video.c */
@@ -220,8 +221,11 @@ tensor *oas_spectral_norm(graph *g, tensor *w, tensor *u, tensor *v);
 
 /* ---- windows: ops/window.c ----------------------------------------------------------------------------------------- */
 
-/* height x width pixels from (y, left) of every frame of x [B,T,H,W,C], type of x. */
-tensor *oas_crop(graph *g, tensor *x, int y, int left, int height, int width);
+/*
+ * height x width pixels of every frame of x [B,T,H,W,C], type of x, from `place` (y, x) on: [2] float, whole numbers, read
+ * when the op runs; the rectangle must lie inside.
+ */
+tensor *oas_crop(graph *g, tensor *x, tensor *place, int height, int width);
 
 /*
  * Windows of side x side pixels, `stride` apart, zeros `pad` wide around the picture: x [B,T,H,W,C] -> [B,T,h,w,C*side^2],

@@ -45,14 +45,14 @@ static bool cancelled(const graph *g)
 /* The stretch's entry, made at its first run; NULL where it is only called. */
 static replay *find(const graph *g, replays *r, const pack_key *key)
 {
-    bool plain = g->backend != OAS_CUDA || g->planning || g->recording || g->timed || g->watch || r->off;
-    int n = 0;
+    bool plain = g->backend != OAS_CUDA || g->planning || g->recording || g->timed || g->watch || g->walked || r->off;
+    int n = 0, most = r->most > 0 ? r->most : MOST_REPLAYS;
     if (plain || g->status < 0)
         return NULL;
     for (replay *p = r->first; p; p = p->next, n++)
         if (p->begin == g->memory.used && memcmp(&p->key, key, sizeof *key) == 0)
             return p;
-    replay *made = n < MOST_REPLAYS ? oas_alloc(1, sizeof *made) : NULL;
+    replay *made = n < most ? oas_alloc(1, sizeof *made) : NULL;
     if (!made)
         return NULL;
     made->key = *key;
@@ -88,6 +88,9 @@ static bool record(graph *g, replay *p, oas_replay_fn *stretch, void *arg)
     g->memory.used = p->begin;
     g->memory.failed = false;
     g->headers.used = headers;
+    g->tape = NULL; /* of what failed on the way */
+    g->spares = NULL;
+    g->recording = false;
     g->status = OASIS_OK;
     g->message.text[0] = 0;
     return ok;

@@ -5,9 +5,14 @@
  * choose their ways.  The second is recorded, and every later one is the recording's replay: the function is not called,
  * its work is done again, with the same addresses.  So all that a stretch does must follow from its key: sizes, where its
  * inputs and its memory lie, and what small constants it uploads; and what it leaves in host memory its caller must set.
+ * What differs from run to run lies in its inputs, written before it.
+ *
+ * A stretch may record for backward and walk back within, as a pass of training does: its tape is there while it is
+ * called, and a replay needs none.
  *
  * Where recording is refused (an op without a CUDA function runs on the host, in the middle), and wherever there is no
- * GPU, or somebody watches, records for backward or times the ops, a stretch is simply called.  Results are the same.
+ * GPU, or somebody watches, is recording for backward already or times the ops, a stretch is simply called.  Results are
+ * the same.
  */
 #ifndef OAS_TENSOR_REPLAY_H
 #define OAS_TENSOR_REPLAY_H
@@ -20,6 +25,7 @@ typedef struct replay replay; /* one stretch */
 typedef struct replays {
     replay *first;
     bool off;                /* stretches are called, always */
+    int most;                /* stretches that are kept; 0 = as many as an upscaler has */
     int recorded, refused;   /* stretches */
     int64_t calls, replayed; /* of stretches on a GPU; of these, by a recording */
 } replays;

@@ -36,6 +36,14 @@ tensor *oas_sample_floats(sampler *s, shape size, float scale)
     return t;
 }
 
+tensor *oas_sample_place(sampler *s, int y, int x)
+{
+    const float values[] = {(float)y, (float)x};
+    tensor *t = oas_tensor(s->graph, OAS_F32, OAS_SHAPE1(2));
+    oas_graph_upload(s->graph, t, values);
+    return t;
+}
+
 /* A tensor on a GPU rounded there, by way of the host. */
 static void round_away(sampler *s, tensor *rounded, const tensor *t)
 {

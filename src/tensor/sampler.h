@@ -23,4 +23,7 @@ int64_t oas_sample_size(sampler *s, int64_t low, int64_t high);
 tensor *oas_sample_activation(sampler *s, shape size, float scale);
 tensor *oas_sample_floats(sampler *s, shape size, float scale);
 
+/* A place (y, x), as ops take it. */
+tensor *oas_sample_place(sampler *s, int y, int x);
+
 #endif

@@ -99,7 +99,8 @@ oasis_status oas_adversary_to_gpu(adversary *a, oas_cuda *cuda, oasis_message *m
     return oas_weights_to_gpu(&a->weights, cuda, message);
 }
 
-oasis_status oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *o, double rate, double factor)
+oasis_status oas_adversary_update(adversary *a, oas_pool *pool, const oasis_train_options *o, double rate,
+                                  double factor)
 {
     OAS_TRY(oas_weights_update(&a->weights, pool, o, rate, factor));
     oasis_status s = OASIS_OK;
@@ -116,6 +117,24 @@ oasis_status oas_adversary_update(adversary *a, oas_pool *pool, const oasis_trai
 }
 
 /* ---- losses ---------------------------------------------------------------------------------------------------------- */
+
+static tensor *copied(graph *g, tensor *vector)
+{
+    tensor *t = g->backend == OAS_CUDA ? oas_tensor(g, OAS_F32, vector->shape) : vector;
+    if (t != vector)
+        oas_graph_upload(g, t, vector->data);
+    return t;
+}
+
+void oas_adversary_inputs(graph *g, const objective *o, pass *p)
+{
+    p->in.judge = o->adversary->net;
+    for (int i = 0; i < OAS_DISCRIMINATOR_LAYERS; i++) {
+        normed_layer *l = &p->in.judge.layer[i];
+        l->u = copied(g, l->u);
+        l->v = copied(g, l->v);
+    }
+}
 
 /* x + noise, the same noise for the same pass. */
 static tensor *disturbed(graph *g, const oasis_train_options *o, const pass *p, tensor *x)
@@ -149,7 +168,7 @@ static tensor *flatness(graph *g, const oasis_train_options *o, const pass *p, c
 static tensor *learn(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, tensor *low)
 {
     const oasis_train_options *w = o->options;
-    const normed_discriminator d = oas_discriminator_norm(g, &o->adversary->net, true);
+    const normed_discriminator d = oas_discriminator_norm(g, &p->in.judge, true);
     tensor *made = oas_detach(g, y);
     tensor *of_truth = oas_discriminate(g, &d, truth, low, NULL), *of_made = oas_discriminate(g, &d, made, low, NULL);
     tensor *loss;
@@ -182,7 +201,7 @@ void oas_adversary_judge(graph *g, const objective *o, const pass *p, tensor *y,
     t->aside_name[0] = "discriminator";
     t->aside_name[1] = "discriminator-r1";
     t->n_aside = w->r1 > 0 ? 2 : 1;
-    const normed_discriminator d = oas_discriminator_norm(g, &o->adversary->net, false);
+    const normed_discriminator d = oas_discriminator_norm(g, &p->in.judge, false);
     tensor *of_y[OAS_DISCRIMINATOR_CONVS], *of_truth[OAS_DISCRIMINATOR_CONVS], *truth_score = NULL;
     bool relative = w->adversarial_kind != 0;
     if (relative || w->feature_matching > 0)

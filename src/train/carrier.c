@@ -192,6 +192,11 @@ const char *oas_carrier_words(const carrier *c)
     return c->words;
 }
 
+bool oas_carrier_on_gpus(const carrier *c)
+{
+    return c->peers != NULL;
+}
+
 /* ---- sums ------------------------------------------------------------------------------------------------------------ */
 
 static bool begin_visit(carrier *c, float *values, size_t n)

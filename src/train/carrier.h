@@ -38,6 +38,7 @@ void oas_carrier_free(carrier **c);
 
 /* The way in words: "by NCCL 2.27.7", "in host memory: ...". */
 const char *oas_carrier_words(const carrier *c);
+bool oas_carrier_on_gpus(const carrier *c); /* gradients never leave them */
 
 /*
  * As oasis_ranks' functions.  Begin takes the values where the stream has come to; after finish, what the stream does next

@@ -41,10 +41,10 @@ void oas_cost_add_weights(oasis_train_cost *c, const parameter_set *set, const w
     c->moved += 10. * (double)block; /* the update reads five blocks and writes four, and gradients are set to zero */
 }
 
-void oas_cost_add_buffers(oasis_train_cost *c, const oasis_train_options *o, size_t pass_bytes, int shown_clips)
+void oas_cost_add_buffers(oasis_train_cost *c, const oasis_train_options *o, size_t pass_bytes, int more_clips)
 {
     c->activation_bytes = (int64_t)pass_bytes;
-    c->clip_bytes = (int64_t)(oas_clip_floats(o) * sizeof(float)) * 2 * (oas_feed_clips(o) + o->batch + shown_clips);
+    c->clip_bytes = (int64_t)(oas_clip_floats(o) * sizeof(float)) * 2 * (oas_feed_clips(o) + o->batch + more_clips);
     c->total_bytes =
         c->weight_bytes + c->gradient_bytes + c->moment_bytes + c->average_bytes + c->activation_bytes + c->clip_bytes;
 }

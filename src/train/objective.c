@@ -19,17 +19,78 @@ static tensor *gather(graph *g, const objective *o, const pass *p, bool low, int
 {
     const oasis_train_options *t = o->options;
     tensor *x = oas_tensor(g, OAS_F32, OAS_SHAPE5(p->clips, frames, t->height, t->width, 3));
-    size_t frame = (size_t)t->width * (size_t)t->height * 3, count = frame * (size_t)frames;
+    size_t frame = (size_t)t->width * (size_t)t->height * 3, count = frame * (size_t)frames, all = oas_clip_floats(t);
+    if (x && p->there && !g->planning) {
+        const float *from = p->there + (low ? 0 : all) + (size_t)skip * frame;
+        oas_graph_copy_rows(g, x->data, count * sizeof *from, from, 2 * all * sizeof *from, count * sizeof *from,
+                            (size_t)p->clips);
+        return x;
+    }
     for (int i = 0; x && !g->planning && i < p->clips; i++)
         oas_graph_upload_part(g, x, (size_t)i * count * sizeof(float),
                               (low ? p->clip[i].low : p->clip[i].truth) + (size_t)skip * frame, count * sizeof(float));
     return x;
 }
 
+tensor *oas_pass_place(graph *g, int y, int x)
+{
+    const float at[] = {(float)y, (float)x};
+    tensor *t = oas_tensor(g, OAS_F32, OAS_SHAPE1(2));
+    oas_graph_upload(g, t, at);
+    return t;
+}
+
 /* Frames of all clips from `begin` on, when they begin in the middle of a shot. */
 static int frames_before(const objective *o)
 {
     return o->options->middle > 0 ? OAS_FRAMES_BEFORE : 0;
+}
+
+/* Truth has share 0, a quarter of the clips; degraded pictures 1. */
+void oas_objective_soften(const objective *o, const pass *p)
+{
+    const oasis_train_options *w = o->options;
+    oas_rng rng = oas_rng_at((uint64_t)w->seed, OAS_STREAM_PASS, p->number, 2);
+    size_t frame = (size_t)w->width * (size_t)w->height * 3, begin = (size_t)frames_before(o) * frame;
+    if (w->stage != OASIS_STAGE_AUTOENCODER && w->stage != OASIS_STAGE_DECODER)
+        return;
+    for (int i = -p->before; i < p->clips; i++) {
+        double none = oas_rng_uniform(&rng), share = oas_rng_uniform(&rng);
+        if (i < 0)
+            continue;
+        const float a = none < 0.25 ? 0.f : (float)share, *to = p->clip[i].truth + begin;
+        float *x = p->clip[i].low + begin;
+        for (size_t k = 0; k < (size_t)w->frames * frame; k++)
+            x[k] = to[k] + a * (x[k] - to[k]);
+    }
+}
+
+/* Where the spectrum's blocks begin. */
+static tensor *draw_shift(graph *g, const oasis_train_options *w, const pass *p)
+{
+    oas_rng rng = oas_rng_at((uint64_t)w->seed, OAS_STREAM_PASS, p->number, 1);
+    int b = w->spectrum_block, room_y = w->height - b + 1, room_x = w->width - b + 1;
+    int y = oas_rng_below(&rng, b < room_y ? b : room_y), x = oas_rng_below(&rng, b < room_x ? b : room_x);
+    return oas_pass_place(g, y, x);
+}
+
+bool oas_objective_inputs(graph *g, const objective *o, pass *p)
+{
+    const oasis_train_options *w = o->options;
+    bool one_step = w->stage == OASIS_STAGE_ONE_STEP, middle = one_step && p->middle;
+    int before = frames_before(o);
+    p->in = (pass_inputs){.truth = gather(g, o, p, false, before, w->frames)};
+    if (w->stage == OASIS_STAGE_DIFFUSION)
+        return g->status == OASIS_OK;
+    p->in.low = gather(g, o, p, true, before, w->frames);
+    if (one_step)
+        p->in.seen = middle ? gather(g, o, p, true, 0, w->frames + before) : p->in.low;
+    if (w->spectrum > 0)
+        p->in.spectrum = draw_shift(g, w, p);
+    oas_perceptual_draw(g, o, p);
+    if (p->judged)
+        oas_adversary_inputs(g, o, p);
+    return g->status == OASIS_OK;
 }
 
 /* ---- targets ------------------------------------------------------------------------------------------------------- */
@@ -81,14 +142,9 @@ static void pixel_losses(graph *g, const objective *o, const pass *p, tensor *y,
                      oas_loss_charbonnier(g, y, truth, (float)w->charbonnier_eps, (float)w->charbonnier));
     if (w->mse > 0)
         oas_add_term(g, t, "mse", oas_loss_mse(g, y, truth, (float)w->mse));
-    if (w->spectrum > 0) {
-        oas_rng rng = oas_rng_at((uint64_t)w->seed, OAS_STREAM_PASS, p->number, 1);
-        int b = w->spectrum_block, room_y = w->height - b + 1, room_x = w->width - b + 1;
-        int y0 = oas_rng_below(&rng, b < room_y ? b : room_y), x0 = oas_rng_below(&rng, b < room_x ? b : room_x);
-        if (g->planning)
-            y0 = x0 = 0; /* the most blocks */
-        oas_add_term(g, t, "spectrum", oas_loss_spectrum(g, y, truth, b, y0, x0, (float)w->spectrum));
-    }
+    if (w->spectrum > 0)
+        oas_add_term(g, t, "spectrum",
+                     oas_loss_spectrum(g, y, truth, w->spectrum_block, p->in.spectrum, (float)w->spectrum));
     if (w->motion > 0 && w->frames > 1)
         oas_add_term(g, t, "motion", oas_loss_motion(g, y, truth, (float)w->motion));
     if (w->gradient > 0)
@@ -98,35 +154,9 @@ static void pixel_losses(graph *g, const objective *o, const pass *p, tensor *y,
 
 /* ---- stages -------------------------------------------------------------------------------------------------------- */
 
-/* Each clip's pictures between truth (share 0, a quarter of the clips) and degraded (1). */
-static void soften(graph *g, const objective *o, const pass *p, tensor *low, int skip)
-{
-    oas_rng rng = oas_rng_at((uint64_t)o->options->seed, OAS_STREAM_PASS, p->number, 2);
-    int64_t each = oas_count(&low->shape) / p->clips, begin = skip * each / low->shape.size[1];
-    float *x = oas_alloc_unset((size_t)each, sizeof *x);
-    if (!x) {
-        oas_graph_fail(g, OASIS_E_MEMORY, "out of memory: %lld values of a clip", (long long)each);
-        return;
-    }
-    for (int i = -p->before; i < p->clips; i++) {
-        double none = oas_rng_uniform(&rng), share = oas_rng_uniform(&rng);
-        if (i < 0)
-            continue;
-        const float a = none < 0.25 ? 0.f : (float)share, *from = p->clip[i].low + begin,
-                    *to = p->clip[i].truth + begin;
-        for (int64_t k = 0; k < each; k++)
-            x[k] = to[k] + a * (from[k] - to[k]);
-        oas_graph_upload_part(g, low, (size_t)(i * each) * sizeof *x, x, (size_t)each * sizeof *x);
-    }
-    oas_free(x);
-}
-
 static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
 {
-    int skip = frames_before(o), frames = o->options->frames;
-    tensor *truth = gather(g, o, p, false, skip, frames), *low = gather(g, o, p, true, skip, frames);
-    if (low && !g->planning)
-        soften(g, o, p, low, skip);
+    tensor *truth = p->in.truth, *low = p->in.low;
     tensor *z = truth ? oas_encode(g, &o->encoder, truth) : NULL;
     tensor *y = oas_decode(g, o->model, NULL, z, low);
     pixel_losses(g, o, p, y, truth, t);
@@ -137,10 +167,7 @@ static void autoencoder(graph *g, objective *o, const pass *p, loss_terms *t)
 
 static void decoder_alone(graph *g, objective *o, const pass *p, loss_terms *t)
 {
-    int skip = frames_before(o), frames = o->options->frames;
-    tensor *truth = gather(g, o, p, false, skip, frames), *low = gather(g, o, p, true, skip, frames);
-    if (low && !g->planning)
-        soften(g, o, p, low, skip);
+    tensor *truth = p->in.truth, *low = p->in.low;
     tensor *z = oas_teacher_latents(g, o->teacher, truth);
     tensor *target = oas_teacher_target(g, o->teacher, z, truth, (float)o->options->teacher_share);
     if (!z || !low || !target)
@@ -190,8 +217,7 @@ static void diffusion(graph *g, objective *o, const pass *p, loss_terms *t)
 {
     oas_rng rng = oas_rng_at((uint64_t)o->options->seed, OAS_STREAM_PASS, p->number, 3);
     double s = 1 / (1 + exp(-oas_rng_normal(&rng))); /* most weight in the middle */
-    tensor *truth = gather(g, o, p, false, frames_before(o), o->options->frames);
-    tensor *z = target_latents(g, o, truth);
+    tensor *z = target_latents(g, o, p->in.truth);
     tensor *velocity = z ? oas_axpy(g, noise_like(g, o, p, z), -1, z) : NULL;
     if (!velocity)
         return;
@@ -202,11 +228,7 @@ static void diffusion(graph *g, objective *o, const pass *p, loss_terms *t)
 
 static void one_step(graph *g, objective *o, const pass *p, loss_terms *t)
 {
-    int before = frames_before(o), frames = o->options->frames, skip = p->middle ? 0 : before;
-    tensor *seen = gather(g, o, p, true, skip, frames + before - skip);
-    tensor *truth = gather(g, o, p, false, before, frames);
-    tensor *low = p->middle ? gather(g, o, p, true, before, frames) : seen;
-    tensor *target = NULL;
+    tensor *seen = p->in.seen, *truth = p->in.truth, *low = p->in.low, *target = NULL;
     if (o->options->latent > 0 && !p->middle)
         target = o->teacher ? oas_teacher_latents(g, o->teacher, truth) : target_latents(g, o, truth);
     if (!seen || !low || !truth)

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* SqueezeNet, AlexNet and VGG16 halve four times, the encoder three times. */
-enum { MOST_SHIFT = 16, ENCODER_SHIFT = OAS_LATENT_PIXELS, MOST_FRAMES = 64 };
+enum { MOST_SHIFT = 16, ENCODER_SHIFT = OAS_LATENT_PIXELS };
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
 
@@ -59,61 +59,65 @@ void oas_perceptual_free(perceptual *p)
 
 /* ---- what they see --------------------------------------------------------------------------------------------------- */
 
-/* A part of pictures: frames, and where a rectangle begins. */
-typedef struct glimpse {
-    int frames, frame[MOST_FRAMES];
-    int top, left, height, width;
-} glimpse;
-
-/* A rectangle that is smaller than the clip, at any of `down` times `across` places. */
-static glimpse draw_place(const oasis_train_options *o, oas_rng *rng, int down, int across)
+/* A place for a rectangle that is smaller than the clip, any of `down` times `across`. */
+static tensor *draw_place(graph *g, oas_rng *rng, int down, int across)
 {
-    glimpse s = {.top = oas_rng_below(rng, down), .left = oas_rng_below(rng, across)};
-    s.height = o->height - down;
-    s.width = o->width - across;
-    return s;
+    int y = oas_rng_below(rng, down), x = oas_rng_below(rng, across);
+    return oas_pass_place(g, y, x);
 }
 
-/* Small clips cannot give much away. */
-static int least_of(int a, int b)
+/* How much smaller it is, of a side: small clips cannot give much away. */
+static int glimpse_room(int side)
 {
-    return a < b ? a : b;
-}
-
-/* That part of x. */
-static tensor *glimpse_of(graph *g, const glimpse *s, tensor *x)
-{
-    tensor *seen = s->frames == 0 ? x : NULL;
-    for (int i = 0; i < s->frames; i++) {
-        tensor *frame = oas_frames(g, x, s->frame[i], 1);
-        seen = seen ? oas_join_frames(g, seen, frame) : frame;
-    }
-    return oas_crop(g, seen, s->top, s->left, s->height, s->width);
+    return side / 4 < MOST_SHIFT ? side / 4 : MOST_SHIFT;
 }
 
 /* As many frames as the option says, one from each of as many stretches of the clip. */
-static glimpse draw_glimpse(const oasis_train_options *o, oas_rng *rng)
+static void draw_frames(const oasis_train_options *o, oas_rng *rng, pass *p)
 {
-    glimpse s = draw_place(o, rng, least_of(MOST_SHIFT, o->height / 4), least_of(MOST_SHIFT, o->width / 4));
     int n = o->perceptual_frames;
+    p->n_seen = 0;
     if (n == 0 || n >= o->frames)
-        return s;
-    s.frames = n < MOST_FRAMES ? n : MOST_FRAMES;
-    for (int i = 0; i < s.frames; i++) {
-        int begin = i * o->frames / s.frames, end = (i + 1) * o->frames / s.frames;
-        s.frame[i] = begin + oas_rng_below(rng, end - begin);
+        return;
+    p->n_seen = n < OAS_MOST_SEEN ? n : OAS_MOST_SEEN;
+    for (int i = 0; i < p->n_seen; i++) {
+        int begin = i * o->frames / p->n_seen, end = (i + 1) * o->frames / p->n_seen;
+        p->seen[i] = begin + oas_rng_below(rng, end - begin);
     }
-    return s;
+}
+
+void oas_perceptual_draw(graph *g, const objective *o, pass *p)
+{
+    const oasis_train_options *w = o->options;
+    bool judged = w->features > 0 || w->lpips > 0 || w->dists > 0;
+    if (!judged && w->encoder_features <= 0)
+        return;
+    oas_rng rng = oas_rng_at((uint64_t)w->seed, OAS_STREAM_PERCEPTUAL, p->number, 0);
+    p->in.glimpse = draw_place(g, &rng, glimpse_room(w->height), glimpse_room(w->width));
+    draw_frames(w, &rng, p);
+    p->n_seen = judged ? p->n_seen : 0;
+    p->in.encoder = draw_place(g, &rng, ENCODER_SHIFT, ENCODER_SHIFT);
+}
+
+/* The part of x at the pass's glimpse. */
+static tensor *glimpse_of(graph *g, const oasis_train_options *o, const pass *p, tensor *x)
+{
+    tensor *seen = p->n_seen == 0 ? x : NULL;
+    for (int i = 0; i < p->n_seen; i++) {
+        tensor *frame = oas_frames(g, x, p->seen[i], 1);
+        seen = seen ? oas_join_frames(g, seen, frame) : frame;
+    }
+    return oas_crop(g, seen, p->in.glimpse, o->height - glimpse_room(o->height), o->width - glimpse_room(o->width));
 }
 
 /* ---- losses ---------------------------------------------------------------------------------------------------------- */
 
-static tensor *encoder_loss(graph *g, const objective *o, oas_rng *rng, tensor *y, tensor *truth)
+static tensor *encoder_loss(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth)
 {
-    const glimpse s = draw_place(o->options, rng, ENCODER_SHIFT, ENCODER_SHIFT);
+    int height = o->options->height - ENCODER_SHIFT, width = o->options->width - ENCODER_SHIFT;
     tensor *of_y[OAS_ENCODER_TAPS], *of_t[OAS_ENCODER_TAPS], *total;
-    tensor *t = oas_encode_features(g, &o->encoder, glimpse_of(g, &s, truth), of_t);
-    tensor *z = oas_encode_features(g, &o->encoder, glimpse_of(g, &s, y), of_y);
+    tensor *t = oas_encode_features(g, &o->encoder, oas_crop(g, truth, p->in.encoder, height, width), of_t);
+    tensor *z = oas_encode_features(g, &o->encoder, oas_crop(g, y, p->in.encoder, height, width), of_y);
     const linear *n = &o->perceptual.normalise;
     float share = (float)o->options->encoder_features / (OAS_ENCODER_TAPS + 1);
     t = t ? oas_linear(g, t, n, OAS_LINEAR, NULL, OAS_F32) : NULL;
@@ -133,18 +137,16 @@ void oas_perceptual_terms(graph *g, const objective *o, const pass *p, tensor *y
     const double weight[OAS_JUDGES] = {w->features, w->lpips, w->dists};
     if (!y || !truth)
         return;
-    oas_rng rng = oas_rng_at((uint64_t)w->seed, OAS_STREAM_PERCEPTUAL, p->number, 0);
-    const glimpse s = draw_glimpse(w, &rng);
     tensor *seen = NULL, *known = NULL;
     for (int i = 0; i < OAS_JUDGES; i++) {
         if (weight[i] <= 0)
             continue;
         if (!seen) {
-            seen = glimpse_of(g, &s, y);
-            known = glimpse_of(g, &s, truth);
+            seen = glimpse_of(g, w, p, y);
+            known = glimpse_of(g, w, p, truth);
         }
         oas_add_term(g, t, names[i], oas_judge(g, &o->perceptual.judge[i].judge, seen, known, (float)weight[i]));
     }
     if (w->encoder_features > 0)
-        oas_add_term(g, t, "encoder-features", encoder_loss(g, o, &rng, y, truth));
+        oas_add_term(g, t, "encoder-features", encoder_loss(g, o, p, y, truth));
 }

@@ -157,7 +157,7 @@ void oas_reducer_watch(reducer *r, int kind, graph *g)
 oasis_status oas_reducer_finish(reducer *r, int kind, graph *g, weights *other, oasis_message *message)
 {
     if (g->walked != sum_node)
-        oas_reducer_watch(r, kind, g); /* a failure came before the last pass */
+        oas_reducer_watch(r, kind, g); /* the last pass was not watched, or a failure came before it */
     g->walked = NULL;
     begin_sums(r, INT32_MAX);
     if (other && !r->failed)

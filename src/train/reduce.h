@@ -12,9 +12,6 @@
 #include "train/carrier.h"
 #include "train/train.h"
 
-/* Passes whose walks differ: 1 = clips from the middle of a shot instead of its start; 2 = with the discriminator. */
-enum { OAS_PASS_KINDS = 4 };
-
 typedef struct reducer reducer;
 
 /* For the weights' gradients; weights and carrier must live longer. */
@@ -28,7 +25,7 @@ void oas_reducer_learn(reducer *r, int kind, graph *g);
 void oas_reducer_watch(reducer *r, int kind, graph *g);
 
 /*
- * Ends what oas_reducer_watch began, or all of it where a failure came first: every rank must call it in every step.
+ * Ends what oas_reducer_watch began, or does all of it where nobody watched: every rank must call it in every step.
  * Afterwards all ranks have the same gradients.  OASIS_E_DEVICE: the ranks' connection failed.
  *   other  weights whose gradients have been complete before the walk, or NULL
  */

@@ -7,6 +7,7 @@
  *     perceptual what frozen networks say about the results
  *     distil     a decoder against Wan's autoencoder
  *     adversary  the discriminator, its weights and its step
+ *     pass       losses and gradients of one pass, which a GPU gets as one launch where that is possible
  *     checkpoint, history (log and page)
  *     trainer    the step that joins them
  */
@@ -19,6 +20,7 @@
 #include "model.h"
 #include "net/discriminator.h"
 #include "net/encoder_small.h"
+#include "tensor/replay.h"
 
 #include <oasis/train.h>
 
@@ -210,10 +212,22 @@ typedef struct objective {
     teacher *teacher;     /* NULL = none */
 } objective;
 
+/* What differs from one pass to the next of its kind, where the graph computes; NULL where the stage has no use for it. */
+typedef struct pass_inputs {
+    tensor *seen, *low, *truth;           /* what is restored, what the decoder is shown beside, what is aimed at */
+    tensor *spectrum, *glimpse, *encoder; /* places (y, x) that losses draw */
+    discriminator judge;                  /* with the norms of this step; unset where it takes no part */
+} pass_inputs;
+
+enum { OAS_MOST_SEEN = 64 };
+
 /* One pass: as many clips as `clips`, and the numbers that were drawn for it. */
 typedef struct pass {
     int clips;
     const clip *clip;
+    const float *there; /* the same on the GPU, [clips, 2, oas_clip_floats], low and truth; NULL = not uploaded yet */
+    pass_inputs in;
+    int n_seen, seen[OAS_MOST_SEEN]; /* frames that perceptual losses look at; 0 = all */
     uint32_t number; /* counts passes of the run: seeds noise and the like */
     bool middle;     /* clips begin in the middle of a shot */
     bool judged;     /* the discriminator takes part */
@@ -239,8 +253,14 @@ typedef struct loss_terms {
 oasis_status oas_perceptual_new(objective *o, oasis_message *message);
 void oas_perceptual_free(perceptual *p);
 
+/* Draws which part of the clips they see: places in p->in, and frames. */
+void oas_perceptual_draw(graph *g, const objective *o, pass *p);
+
 /* Adds their terms. */
 void oas_perceptual_terms(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, loss_terms *terms);
+
+/* The discriminator for p->in: what the host changes from step to step is copied to where the graph computes. */
+void oas_adversary_inputs(graph *g, const objective *o, pass *p);
 
 /* The step of the discriminator, in adversary.c: adds its gradients for detached y, and y's terms. */
 void oas_adversary_judge(graph *g, const objective *o, const pass *p, tensor *y, tensor *truth, tensor *low,
@@ -249,8 +269,40 @@ void oas_adversary_judge(graph *g, const objective *o, const pass *p, tensor *y,
 /* Adds a term to the total; nothing when the graph has failed. */
 void oas_add_term(graph *g, loss_terms *t, const char *name, tensor *loss);
 
-/* Computes (plans, records) the losses of a pass; clip data is not read while planning.  False when the graph failed. */
+/* Puts each clip's degraded pictures between the truth and themselves, where the stage wants that; once a pass. */
+void oas_objective_soften(const objective *o, const pass *p);
+
+/* Uploads p->in, which is to be the graph's first: clips, and what the pass's number draws.  False when the graph failed. */
+bool oas_objective_inputs(graph *g, const objective *o, pass *p);
+
+/* A place where the graph computes, as ops take it. */
+tensor *oas_pass_place(graph *g, int y, int x);
+
+/* Computes (plans, records) the losses of a pass with inputs.  False when the graph failed. */
 bool oas_objective(graph *g, objective *o, const pass *p, loss_terms *terms);
+
+/* ---- pass.c ------------------------------------------------------------------------------------------------------- */
+
+/* By `middle` (1) and `judged` (2): passes of a kind do the same work on other inputs. */
+enum { OAS_PASS_KINDS = 4 };
+int oas_pass_kind(const objective *o, const pass *p);
+
+/* What a pass of a kind leaves: names of its losses, the total first, and where an autoencoder's latents lie. */
+typedef struct pass_result {
+    int n;
+    const char *name[OASIS_MAX_TERMS + 5];
+    tensor latents; /* data NULL where there are none */
+} pass_result;
+
+/*
+ * Losses of a pass with inputs, and their gradients, which are added to the weights'.  Gives the losses as one tensor
+ * [n of its kind's result], or NULL when the graph failed.  On a GPU it is one launch from the third pass of its kind on,
+ * where nothing but inputs differs from one to the next, see pass.c.
+ *   r        of the graph
+ *   results  [OAS_PASS_KINDS], the same for all passes of r
+ */
+bool oas_pass_as_one(const graph *g, const replays *r, const objective *o, const pass *p); /* is it, or will it be? */
+tensor *oas_pass_run(graph *g, replays *r, objective *o, const pass *p, pass_result *results);
 
 /* The network's frames [1,T,H,W,3] for a clip, for looking at; NULL when the graph failed or the stage makes none. */
 tensor *oas_objective_frames(graph *g, objective *o, const clip *c);

@@ -38,6 +38,12 @@ struct oasis_trainer {
     double started, saved_at;
     float *clip_storage;
     clip *batch; /* [batch], then SHOWN_CLIPS */
+    /* For a GPU: where the batch lies, which is that of the next pass while the GPU works on one; and how taking it went. */
+    cuda_block batch_block;
+    bool ahead;
+    oasis_status ahead_status;
+    replays replays;
+    pass_result results[OAS_PASS_KINDS];
     bool shows;
     char folder[PATH_ROOM];
     oasis_message message;
@@ -108,18 +114,16 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
         graph g = oas_device_graph(t->device, t->graph.compute);
         g.planning = true;
         g.checkpointing = t->options.checkpointing;
-        g.recording = true;
         oas_arena_count(&g.memory);
         if (!oas_arena_new(&g.headers, HEADER_BYTES))
             return oas_fail_memory(message, HEADER_BYTES, "the plan of a step");
         pass p = {.clips = t->options.batch, .clip = t->batch, .middle = middle};
         p.judged = judged;
         p.adversarial = 1;
-        loss_terms terms;
         if (t->reducer)
             oas_reducer_learn(t->reducer, kind, &g);
-        if (oas_objective(&g, &t->objective, &p, &terms))
-            oas_backward(&g, terms.total, NULL);
+        if (oas_objective_inputs(&g, &t->objective, &p))
+            oas_pass_run(&g, &t->replays, &t->objective, &p, t->results);
         most = g.memory.peak > most ? g.memory.peak : most;
         if (judged == (t->objective.adversary != NULL)) /* once it takes part */
             oas_cost_add_work(&t->cost, &g, t->options.accumulate * (middle ? o->middle : 1 - o->middle));
@@ -131,24 +135,26 @@ static oasis_status plan(oasis_trainer *t, oasis_message *message)
     if (t->objective.adversary)
         oas_cost_add_weights(&t->cost, &t->adversary.parameters, &t->adversary.weights, t->graph.compute);
     t->cost.weight_bytes += (int64_t)oas_teacher_bytes(t->objective.teacher, t->graph.compute);
-    oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS);
+    oas_cost_add_buffers(&t->cost, o, most, SHOWN_CLIPS + (t->device->cuda ? o->batch : 0));
     if (!t->objective.shapes_only && !oas_graph_open(&t->graph, most))
         return oas_fail_memory(message, most, "a step; a smaller batch or \"checkpointing\": true needs less");
     return OASIS_OK;
 }
 
+/* The batch lies in a block of its own where a GPU takes it from there. */
 static oasis_status make_batch(oasis_trainer *t, oasis_message *message)
 {
-    size_t floats = oas_clip_floats(&t->options), clips = (size_t)t->options.batch + SHOWN_CLIPS;
-    t->batch = oas_alloc(clips, sizeof *t->batch);
-    oas_cuda *cuda =
-        t->device->cuda; /* copies to it run beside the computation; a pass ends by waiting for its losses */
-    t->clip_storage = cuda ? oas_cuda_host_alloc(cuda, 2 * clips * floats * sizeof *t->clip_storage)
-                           : oas_alloc_unset(2 * clips * floats, sizeof *t->clip_storage);
-    if (!t->batch || !t->clip_storage)
-        return oas_fail_memory(message, 2 * clips * floats * sizeof(float), "the clips of a step");
-    for (size_t i = 0; i < clips; i++) {
-        t->batch[i].low = t->clip_storage + 2 * i * floats;
+    oas_cuda *cuda = t->device->cuda;
+    size_t floats = oas_clip_floats(&t->options), batch = (size_t)t->options.batch, plain = cuda ? 0 : batch;
+    t->batch = oas_alloc(batch + SHOWN_CLIPS, sizeof *t->batch);
+    t->clip_storage = oas_alloc_unset(2 * (plain + SHOWN_CLIPS) * floats, sizeof *t->clip_storage);
+    if (!t->batch || !t->clip_storage ||
+        (cuda && oas_cuda_block_open(cuda, &t->batch_block, 2 * batch * floats * sizeof(float)) < 0))
+        return oas_fail_memory(message, 2 * (batch + SHOWN_CLIPS) * floats * sizeof(float), "the clips of a step");
+    for (size_t i = 0; i < batch + SHOWN_CLIPS; i++) {
+        bool in_block = cuda && i < batch;
+        size_t at = 2 * floats * (cuda && !in_block ? i - batch : i);
+        t->batch[i].low = (in_block ? (float *)t->batch_block.host : t->clip_storage) + at;
         t->batch[i].truth = t->batch[i].low + floats;
     }
     t->shows = t->options.show_every > 0 && !is_diffusion(t) && oas_rank(&t->options) == 0;
@@ -291,6 +297,7 @@ void oasis_trainer_close(oasis_trainer **out)
     if (!t)
         return;
     oas_feed_free(&t->feed);
+    oas_replays_free(&t->graph, &t->replays);
     oas_carrier_free(&t->carrier);
     oas_reducer_free(&t->reducer);
     oas_history_free(&t->history);
@@ -301,9 +308,8 @@ void oasis_trainer_close(oasis_trainer **out)
     oas_perceptual_free(&t->objective.perceptual);
     oas_graph_close(&t->graph);
     if (t->device && t->device->cuda)
-        oas_cuda_host_release(t->device->cuda, t->clip_storage);
-    else
-        oas_free(t->clip_storage);
+        oas_cuda_block_close(t->device->cuda, &t->batch_block);
+    oas_free(t->clip_storage);
     oas_device_free(&t->device);
     oas_free(t->batch);
     oas_free(t);
@@ -371,20 +377,17 @@ void oasis_trainer_wait_for_each(oasis_trainer *t, bool wait)
     t->graph.timed = wait;
 }
 
-/* ---- a step -------------------------------------------------------------------------------------------------------- */
-
-static oasis_status take_clips(oasis_trainer *t)
+void oasis_trainer_launch_apart(oasis_trainer *t, bool apart)
 {
-    size_t bytes = oas_clip_floats(&t->options) * sizeof(float);
-    for (int i = 0; i < t->options.batch; i++) {
-        clip next;
-        OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
-        oas_pool_copy(t->device->pool, t->batch[i].low, next.low, bytes);
-        oas_pool_copy(t->device->pool, t->batch[i].truth, next.truth, bytes);
-        t->state.index += (uint64_t)oas_ranks(&t->options);
-    }
-    return OASIS_OK;
+    t->replays.off = apart;
 }
+
+oasis_train_launches oasis_trainer_launches(const oasis_trainer *t)
+{
+    return (oasis_train_launches){t->replays.calls, t->replays.replayed, t->replays.refused};
+}
+
+/* ---- a step -------------------------------------------------------------------------------------------------------- */
 
 /* Mean and mean square of an autoencoder's latents, forgetting slowly. */
 static oasis_status observe_latents(oasis_trainer *t, const tensor *z)
@@ -408,14 +411,6 @@ static oasis_status observe_latents(oasis_trainer *t, const tensor *z)
     t->state.latents = (int)c;
     oas_free(values);
     return OASIS_OK;
-}
-
-/* Number i of a loss. */
-static double loss_value(graph *g, const tensor *loss, int i)
-{
-    float value = NAN;
-    oas_graph_download_part(g, &value, loss, (size_t)i * sizeof value, sizeof value);
-    return (double)value;
 }
 
 /* Adds to the value of that name: not every pass has every term. */
@@ -449,6 +444,7 @@ static pass pass_of(const oasis_trainer *t, int number)
     oas_rng rng = oas_rng_at((uint64_t)t->options.seed, OAS_STREAM_PASS, count, 0);
     pass p = {.clips = t->options.batch,
               .clip = t->batch,
+              .there = t->batch_block.device,
               .number = count,
               .before = t->options.batch * oas_rank(&t->options)};
     p.middle = oas_rng_uniform(&rng) < t->options.middle;
@@ -456,37 +452,98 @@ static pass pass_of(const oasis_trainer *t, int number)
     return p;
 }
 
-/* What the walk of a pass depends on. */
-static int kind_of(const oasis_trainer *t, const pass *p)
+/* Adds a pass's losses to the report: the total, and those of the discriminator and every term by name. */
+static oasis_status report_losses(oasis_trainer *t, const tensor *numbers, const pass_result *result,
+                                  oasis_train_report *r)
 {
-    return (!is_diffusion(t) && p->middle) + 2 * p->judged;
+    float value[sizeof result->name / sizeof *result->name];
+    double share = 1. / t->options.accumulate;
+    if (oas_graph_download(&t->graph, value, numbers) < 0)
+        return oas_fail(&t->message, t->graph.status, "%s", t->graph.message.text);
+    r->loss += share * (double)value[0];
+    for (int i = 1; i < result->n; i++)
+        report_term(r, result->name[i], share * (double)value[i]);
+    return OASIS_OK;
+}
+
+/* Clips of pass `number` of this step, or the next one's first, into the batch, and towards the GPU. */
+static oasis_status take_clips(oasis_trainer *t, int number)
+{
+    oas_cuda *cuda = t->device->cuda;
+    size_t bytes = oas_clip_floats(&t->options) * sizeof(float);
+    double asked = oas_now();
+    const pass p = pass_of(t, number);
+    if (cuda)
+        OAS_TRY(oas_cuda_block_wait(cuda, &t->batch_block, &t->message));
+    for (int i = 0; i < t->options.batch; i++) {
+        clip next;
+        OAS_TRY(oas_feed_next(t->feed, &next, &t->message));
+        oas_pool_copy(t->device->pool, t->batch[i].low, next.low, bytes);
+        oas_pool_copy(t->device->pool, t->batch[i].truth, next.truth, bytes);
+    }
+    oas_objective_soften(&t->objective, &p);
+    oas_graph_stage(&t->graph, "clips")->seconds += oas_now() - asked;
+    if (cuda && oas_cuda_block_up(cuda, &t->batch_block) < 0)
+        return oas_fail(&t->message, OASIS_E_DEVICE, "clips cannot be copied to the GPU");
+    return OASIS_OK;
+}
+
+/* Those of the pass behind `number`, while the GPU works on that one. */
+static void take_ahead(oasis_trainer *t, int number)
+{
+    bool last = number + 1 == t->options.accumulate && t->state.step + 1 >= t->options.steps;
+    t->ahead = t->device->cuda && !last;
+    if (t->ahead)
+        t->ahead_status = take_clips(t, number + 1);
+}
+
+/* Has the clips of a pass be there: they are the run's next. */
+static oasis_status have_clips(oasis_trainer *t, int number)
+{
+    oasis_status s = t->ahead ? t->ahead_status : take_clips(t, number);
+    t->ahead = false;
+    if (s == OASIS_OK)
+        t->state.index += (uint64_t)t->options.batch * (uint64_t)oas_ranks(&t->options);
+    return s;
+}
+
+/*
+ * Sums over ranks begin while the last pass of a step walks back, which must be launched op by op then; or after it, where
+ * it is one launch and they are so small that this is quicker: 128 MB take a millisecond or two over NVLink.
+ */
+static bool sums_after(const oasis_trainer *t, const pass *p)
+{
+    enum { MOST_FLOATS = 1 << 25 };
+    return oas_carrier_on_gpus(t->carrier) && t->weights.count <= MOST_FLOATS &&
+           oas_pass_as_one(&t->graph, &t->replays, &t->objective, p);
+}
+
+/* Uploads a pass's inputs and puts its work on the GPU, or does it; its losses, NULL when the graph failed. */
+static const tensor *start_pass(oasis_trainer *t, pass *p, bool last)
+{
+    graph *g = &t->graph;
+    oas_graph_reset(g);
+    if (t->reducer && last && !sums_after(t, p))
+        oas_reducer_watch(t->reducer, oas_pass_kind(&t->objective, p), g);
+    if (!oas_objective_inputs(g, &t->objective, p))
+        return NULL;
+    if (t->device->cuda && oas_cuda_block_used(t->device->cuda, &t->batch_block) < 0)
+        return oas_graph_fail(g, OASIS_E_DEVICE, "clips cannot be copied on the GPU");
+    return oas_pass_run(g, &t->replays, &t->objective, p, t->results);
 }
 
 /* Losses and gradients of one pass, added to the report and the weights' gradients. */
 static oasis_status run_pass(oasis_trainer *t, int number, oasis_train_report *r)
 {
-    graph *g = &t->graph;
-    const pass p = pass_of(t, number);
-    loss_terms terms;
-    double asked = oas_now();
-    OAS_TRY(take_clips(t));
-    oas_graph_stage(g, "clips")->seconds += oas_now() - asked;
-    oas_graph_reset(g);
-    if (t->reducer && number == t->options.accumulate - 1)
-        oas_reducer_watch(t->reducer, kind_of(t, &p), g);
-    g->recording = true;
-    if (oas_objective(g, &t->objective, &p, &terms))
-        oas_backward(g, terms.total, NULL);
-    g->recording = false;
-    if (g->status < 0)
-        return oas_fail(&t->message, g->status, "%s", g->message.text);
-    double share = 1. / t->options.accumulate;
-    r->loss += share * loss_value(g, terms.total, 0);
-    for (int i = 0; i < terms.n; i++)
-        report_term(r, terms.name[i], share * loss_value(g, terms.value[i], 0));
-    for (int i = 0; i < terms.n_aside; i++)
-        report_term(r, terms.aside_name[i], share * loss_value(g, terms.aside, i));
-    return terms.latents ? observe_latents(t, terms.latents) : OASIS_OK;
+    pass p = pass_of(t, number);
+    const pass_result *result = &t->results[oas_pass_kind(&t->objective, &p)];
+    OAS_TRY(have_clips(t, number));
+    const tensor *numbers = start_pass(t, &p, number == t->options.accumulate - 1);
+    if (!numbers)
+        return oas_fail(&t->message, t->graph.status, "%s", t->graph.message.text);
+    take_ahead(t, number);
+    OAS_TRY(report_losses(t, numbers, result, r));
+    return result->latents.data ? observe_latents(t, &result->latents) : OASIS_OK;
 }
 
 static double clip_factor(const oasis_train_options *o, double norm)
@@ -502,7 +559,7 @@ static oasis_status join_ranks(oasis_trainer *t, oasis_status mine, oasis_train_
     double all[1 + OASIS_MAX_TERMS + 2 * LATENTS] = {r->loss};
     const pass last = pass_of(t, t->options.accumulate - 1);
     weights *other = last.judged ? &t->adversary.weights : NULL;
-    oasis_status s = oas_reducer_finish(t->reducer, kind_of(t, &last), &t->graph, other, &t->message);
+    oasis_status s = oas_reducer_finish(t->reducer, oas_pass_kind(&t->objective, &last), &t->graph, other, &t->message);
     OAS_TRY(oasis_ranks_agree(k, mine < 0 ? mine : s, &t->message));
     memcpy(all + 1, r->value, sizeof r->value);
     memcpy(all + 1 + OASIS_MAX_TERMS, t->state.latent_mean, sizeof t->state.latent_mean);

@@ -63,10 +63,12 @@ static void test_values(void **state)
     assert_true(oas_arena_new(&g.memory, 4 << 20));
     tensor *nothing = pictures(&g, 3, zero), *slope = pictures(&g, 3, ramp), *w = pictures(&g, 3, wave);
     tensor *moved = pictures(&g, 3, moved_wave);
+    tensor *shift = oas_tensor(&g, OAS_F32, OAS_SHAPE1(2));
+    oas_graph_upload(&g, shift, (const float[]){3, 5});
     /* A wave of frequency (2, 3) in blocks of 8 has amplitude 8/2 at two of 64 places, wherever it starts. */
-    assert_float_equal(value_of(&g, oas_loss_spectrum(&g, w, nothing, 8, 0, 0, 1)), 1. / 8, TOLERANCE);
-    assert_float_equal(value_of(&g, oas_loss_spectrum(&g, w, nothing, 8, 3, 5, 2)), 2. / 8, TOLERANCE);
-    assert_float_equal(value_of(&g, oas_loss_spectrum(&g, w, moved, 8, 0, 0, 1)), 0, TOLERANCE);
+    assert_float_equal(value_of(&g, oas_loss_spectrum(&g, w, nothing, 8, NULL, 1)), 1. / 8, TOLERANCE);
+    assert_float_equal(value_of(&g, oas_loss_spectrum(&g, w, nothing, 8, shift, 2)), 2. / 8, TOLERANCE);
+    assert_float_equal(value_of(&g, oas_loss_spectrum(&g, w, moved, 8, NULL, 1)), 0, TOLERANCE);
     assert_true(value_of(&g, oas_loss_charbonnier(&g, w, moved, 1e-3f, 1)) > 0.5);
     /* 3 across and 2 down at full size, twice that at half, as many of each. */
     assert_float_equal(value_of(&g, oas_loss_gradient(&g, slope, nothing, 1, 1)), 2.5, TOLERANCE);

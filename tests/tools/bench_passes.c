@@ -203,7 +203,7 @@ static oasis_status spectrum(int64_t rows, int64_t d)
 {
     cuda_loss l = loss_of();
     cuda_pictures p = pictures_of(rows, d);
-    return oas_cuda_losses.spectrum(c, &l, &p, 16, 3, 5);
+    return oas_cuda_losses.spectrum(c, &l, &p, 16, NULL);
 }
 
 static oasis_status gradient(int64_t rows, int64_t d)

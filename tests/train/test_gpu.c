@@ -106,6 +106,89 @@ static void test_resume(void **state)
     assert_true(same_tensors(in_folder("whole/model.safetensors"), in_folder("parts/model.safetensors")));
 }
 
+/* ---- passes as one launch ---------------------------------------------------------------------------------------------- */
+
+enum { LAUNCHED_STEPS = 6 };
+
+/* Trains with passes as one launch or not, into a folder; what became of the passes. */
+static oasis_train_launches launched(oasis_train_options o, bool on, const char *output)
+{
+    o.output = in_folder(output);
+    o.steps = LAUNCHED_STEPS;
+    o.resume = false;
+    oasis_trainer *t = open_trainer(&o, &honest);
+    oasis_trainer_launch_apart(t, !on);
+    for (int i = 0; i < o.steps; i++)
+        if (oasis_trainer_step(t, NULL) != OASIS_OK)
+            fail_msg("%s", oasis_trainer_message(t));
+    const oasis_train_launches r = oasis_trainer_launches(t);
+    oasis_trainer_close(&t);
+    return r;
+}
+
+/* Weights, averages and moments are the same bits with and without; `often`: passes as one launch. */
+static void expect_same(const oasis_train_options *o, int often)
+{
+    assert_int_equal(launched(*o, false, "called").as_one, 0);
+    const oasis_train_launches r = launched(*o, true, "launched");
+    print_message("    %d of %d passes as one launch\n", (int)r.as_one, (int)r.passes);
+    assert_int_equal(r.as_one, often);
+    assert_int_equal(r.refused, 0);
+    assert_true(same_tensors(in_folder("called/checkpoint.safetensors"), in_folder("launched/checkpoint.safetensors")));
+}
+
+static void test_launched(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() == 0)
+        skip();
+    /* Of each kind of pass the first is called; pictures are shown between. */
+    oasis_train_options o = small(OASIS_STAGE_AUTOENCODER, "cuda", "");
+    expect_same(&o, LAUNCHED_STEPS - 2);
+    o = small(OASIS_STAGE_ONE_STEP, "cuda", "");
+    o.gradient = 0.1;
+    o.encoder_features = 0.1;
+    expect_same(&o, LAUNCHED_STEPS - 2);
+    o = small(OASIS_STAGE_ONE_STEP, "cuda", ""); /* again: in_folder keeps four paths */
+    o.accumulate = 2;
+    o.checkpointing = true;
+    o.clip = 0.01;
+    expect_same(&o, 2 * LAUNCHED_STEPS - 2);
+}
+
+/* A discriminator that has its full weight from the third step on: of five passes from then the first is called. */
+static void test_judged(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() == 0)
+        skip();
+    oasis_train_options o = small(OASIS_STAGE_ONE_STEP, "cuda", "");
+    o.adversarial = o.feature_matching = 0.1;
+    o.adversarial_start = 0;
+    o.adversarial_ramp = 2;
+    o.middle = 0;
+    o.discriminator_width = 4;
+    o.r1 = 0;
+    expect_same(&o, LAUNCHED_STEPS - 3);
+}
+
+/* What differs from pass to pass in other ways is called each time. */
+static void test_called(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() == 0)
+        skip();
+    oasis_train_options o = small(OASIS_STAGE_DIFFUSION, "cuda", "");
+    expect_same(&o, 0);
+    o = small(OASIS_STAGE_ONE_STEP, "cuda", "");
+    o.adversarial = 0.1;
+    o.adversarial_start = 4; /* before that, passes are as without it */
+    o.middle = 0;
+    o.discriminator_width = 4;
+    o.r1 = 1;
+    expect_same(&o, 3);
+}
+
 /* A GPU that is not there, and a name that is none. */
 static void test_refusals(void **state)
 {
@@ -119,9 +202,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_adversary),
-        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_losses),   cmocka_unit_test(test_adversary), cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_launched), cmocka_unit_test(test_judged),    cmocka_unit_test(test_called),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("train/gpu", tests, setup, teardown);

@@ -245,7 +245,8 @@ static double unevenness(objective *o, graph *g, int passes, bool move)
         g->recording = true;
         tensor *y = oas_sample_floats(&s, OAS_SHAPE5(1, 1, SIDE, SIDE, 3), 0.7f);
         tensor *t = oas_sample_floats(&s, OAS_SHAPE5(1, 1, SIDE, SIDE, 3), 0.7f);
-        const pass p = {.clips = 1, .number = (uint32_t)n};
+        pass p = {.clips = 1, .number = (uint32_t)n};
+        oas_perceptual_draw(g, o, &p);
         loss_terms terms = {.n = 0};
         y->needs_grad = true;
         if (move)

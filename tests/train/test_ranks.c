@@ -150,6 +150,8 @@ typedef struct course {
     char output[64];
     double loss[STEPS], norm[STEPS];
     char words[256]; /* how gradients are added */
+    bool apart;      /* passes on a GPU are not one launch */
+    int64_t as_one;  /* passes that were */
     oasis_status status;
     oasis_message message;
 } course;
@@ -162,6 +164,8 @@ static void *train(void *arg)
     const oasis_ranks *ranks = c->options.ranks;
     c->status = oasis_trainer_open(&t, &c->options, make_clip, &c->torn, &c->message);
     snprintf(c->words, sizeof c->words, "%s", c->status == OASIS_OK ? oasis_trainer_ranks(t) : "");
+    if (c->apart && c->status == OASIS_OK)
+        oasis_trainer_launch_apart(t, true);
     for (int i = 0; i < STEPS && c->status == OASIS_OK; i++) {
         c->status = oasis_trainer_step(t, &r);
         if (c->status < 0)
@@ -169,6 +173,7 @@ static void *train(void *arg)
         c->status = oasis_ranks_agree(ranks, c->status, &c->message);
         c->loss[i] = r.loss;
         c->norm[i] = r.norm;
+        c->as_one = oasis_trainer_launches(t).as_one;
     }
     oasis_trainer_close(&t);
     return NULL;
@@ -291,6 +296,30 @@ static void test_gpus(void **state)
     compare_stages(OASIS_STAGE_AUTOENCODER, "cuda", 1, "NCCL");
 }
 
+/* Sums that begin after a pass that is one launch have the bits of those that begin within. */
+static void test_as_one(void **state)
+{
+    (void)state;
+    if (oas_cuda_count() < RANKS)
+        skip();
+    course as_one[RANKS], apart[RANKS];
+    for (int i = 0; i < RANKS; i++) {
+        as_one[i] = course_of(OASIS_STAGE_AUTOENCODER, "as-one", 1);
+        as_one[i].options.device = "cuda";
+        as_one[i].options.middle = 0;
+        apart[i] = as_one[i];
+        apart[i].apart = true;
+    }
+    train_both(as_one, false);
+    train_both(apart, false);
+    for (int i = 0; i < RANKS; i++) {
+        assert_int_equal(as_one[i].as_one, STEPS - 1);
+        assert_int_equal(apart[i].as_one, 0);
+        for (int k = 0; k < STEPS; k++)
+            assert_true(as_one[i].loss[k] == apart[i].loss[k] && as_one[i].norm[k] == apart[i].norm[k]);
+    }
+}
+
 static void test_shared_gpu(void **state)
 {
     (void)state;
@@ -373,9 +402,9 @@ static void test_failure(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stages),        cmocka_unit_test(test_gpus),
-                                       cmocka_unit_test(test_shared_gpu),    cmocka_unit_test(test_again),
-                                       cmocka_unit_test(test_forgotten_sum), cmocka_unit_test(test_buckets),
-                                       cmocka_unit_test(test_failure)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stages),  cmocka_unit_test(test_gpus),
+                                       cmocka_unit_test(test_as_one),  cmocka_unit_test(test_shared_gpu),
+                                       cmocka_unit_test(test_again),   cmocka_unit_test(test_forgotten_sum),
+                                       cmocka_unit_test(test_buckets), cmocka_unit_test(test_failure)};
     return cmocka_run_group_tests_name("train/ranks", tests, setup, teardown);
 }
