@@ -86,7 +86,12 @@ __device__ static inline void load_weights(const narrow_job &j, uint16_t *weight
         int output = i / row, frame = i % row / each, group = i % row % each;
         int tap = group / j.groups, channel = group % j.groups * GROUP;
         bool there = output < j.n.size.out && frame < kt && tap < TAPS;
-        const uint16_t *from = (const uint16_t *)j.n.w + ((output * kt + frame) * TAPS + tap) * in + channel;
+        int64_t at = ((int64_t)(output * kt + frame) * TAPS + tap) * in + channel;
+        const uint16_t *from = (const uint16_t *)j.n.w + (there ? at : 0);
+        if (j.whole) {
+            oas_async_copy16(weights + i * GROUP, from, there);
+            continue;
+        }
         for (int k = 0; k < GROUP; k++)
             weights[i * GROUP + k] = there && channel + k < in ? from[k] : (uint16_t)0;
     }
@@ -104,43 +109,52 @@ __device__ static inline void place_groups(const narrow_job &j, int *place)
 
 /* ---- results --------------------------------------------------------------------------------------------------------- */
 
-/* Two outputs of a pixel. */
-__device__ static inline void finish(const cuda_narrow &n, int64_t pixel, int output, float a, float b)
+/* act(x), as near as bf16 results need. */
+__device__ static inline float quick_act(int act, float x)
 {
-    int64_t at = pixel * n.size.out + output;
-    if (n.bias) {
-        a += n.bias[output];
-        b += n.bias[output + 1];
-    }
-    a = oas_cuda_act(n.act, a);
-    b = oas_cuda_act(n.act, b);
-    if (n.residual) {
-        uint32_t pair = *(const uint32_t *)((const uint16_t *)n.residual + at);
-        a += oas_bf16_load((uint16_t)pair);
-        b += oas_bf16_load((uint16_t)(pair >> 16));
-    }
-    *(uint32_t *)((uint16_t *)n.y + at) = oas_bf16_pair(a, b);
+    return act == OAS_CUDA_SILU ? __fdividef(x, 1.f + __expf(-x)) : oas_cuda_act(act, x);
 }
 
+__device__ static inline uint32_t finished(int act, float a, float b, const float bias[2], uint32_t residual)
+{
+    return oas_bf16_pair(quick_act(act, a + bias[0]) + oas_bf16_load((uint16_t)residual),
+                         quick_act(act, b + bias[1]) + oas_bf16_load((uint16_t)(residual >> 16)));
+}
+
+/* A lane has two outputs at a time, of two pixels.  Of a product all is read before anything is written. */
 template <int NT, int MT>
 __device__ static void finish_tile(const narrow_job &j, const float sum[MT][NT][4], int64_t picture, int top, int left)
 {
-    int lane = (int)threadIdx.x % OAS_WARP, warp = (int)threadIdx.x / OAS_WARP;
-    int height = (int)j.n.size.height, width = (int)j.n.size.width;
+    int lane = (int)threadIdx.x % OAS_WARP, warp = (int)threadIdx.x / OAS_WARP, out = (int)j.n.size.out;
+    int first = lane % 4 * 2, height = (int)j.n.size.height, width = (int)j.n.size.width;
+    const uint32_t *residual = (const uint32_t *)j.n.residual;
+    uint32_t *y = (uint32_t *)j.n.y;
+    float bias[NT][2];
+    OAS_UNROLL
+    for (int i = 0; i < NT; i++)
+        OAS_UNROLL
+    for (int k = 0; k < 2; k++)
+        bias[i][k] = j.n.bias && i * GROUP + first < out ? j.n.bias[i * GROUP + first + k] : 0.f;
     OAS_UNROLL
     for (int m = 0; m < MT; m++) {
-        int tile = warp * MT + m, y = top + tile / 2, x = left + tile % 2 * PIXELS + lane / 4;
-        int64_t pixel = (picture * height + y) * width + x;
+        int tile = warp * MT + m, row = top + tile / 2, column = left + tile % 2 * PIXELS + lane / 4;
+        int64_t at = (((picture * height + row) * width + column) * out + first) / 2; /* pairs, as all that follows */
+        int pixels = row < height ? width - column : 0, step = PIXELS / 2 * out / 2;
+        uint32_t before[NT][2];
         OAS_UNROLL
-        for (int i = 0; i < NT; i++) {
-            int output = i * GROUP + lane % 4 * 2;
-            if (y >= height || output >= j.n.size.out)
-                continue;
-            if (x < width)
-                finish(j.n, pixel, output, sum[m][i][0], sum[m][i][1]);
-            if (x + PIXELS / 2 < width)
-                finish(j.n, pixel + PIXELS / 2, output, sum[m][i][2], sum[m][i][3]);
+        for (int i = 0; i < NT; i++)
+            OAS_UNROLL
+        for (int half = 0; half < 2; half++) {
+            bool there = residual && half * PIXELS / 2 < pixels && i * GROUP + first < out;
+            before[i][half] = there ? residual[at + half * step + i * GROUP / 2] : 0;
         }
+        OAS_UNROLL
+        for (int i = 0; i < NT; i++)
+            OAS_UNROLL
+        for (int half = 0; half < 2; half++)
+            if (half * PIXELS / 2 < pixels && i * GROUP + first < out)
+                y[at + half * step + i * GROUP / 2] = finished(j.n.act, sum[m][i][2 * half], sum[m][i][2 * half + 1],
+                                                               bias[i], before[i][half]);
     }
 }
 
@@ -178,7 +192,7 @@ __device__ static void add_frame(const narrow_job &j, float sum[MT][NT][4], cons
     }
 }
 
-template <int NT, int MT> static __global__ void __launch_bounds__(OAS_BLOCK, 2) narrow_kernel(narrow_job j)
+template <int NT, int MT> static __global__ void __launch_bounds__(OAS_BLOCK, NT <= 3 ? 3 : 2) narrow_kernel(narrow_job j)
 {
     __shared__ int place[MOST_GROUPS];
     OAS_DYNAMIC_SHARED(uint16_t, weights);
@@ -245,7 +259,7 @@ template <int NT, int MT> static oasis_status launch(oas_cuda *c, narrow_job j)
     j.across = (int)((j.n.size.width + TILE_WIDTH - 1) / TILE_WIDTH);
     j.tiles = j.n.size.batch * j.n.size.frames * j.down * j.across;
     size_t bytes = shared_bytes(&j, MT);
-    int64_t most = (int64_t)c->processors * (2 * bytes <= MOST_SHARED ? 4 : 2);
+    int64_t most = (int64_t)c->processors * (NT <= 3 && 3 * bytes <= 2 * MOST_SHARED ? 3 : 2); /* blocks at work */
     auto kernel = narrow_kernel<NT, MT>;
     if (!OAS_ALLOW_SHARED(kernel, bytes))
         return OASIS_E_DEVICE;
@@ -262,7 +276,8 @@ static oasis_status run(oas_cuda *c, const cuda_narrow *n)
 {
     narrow_job j = job_of(&n->size);
     j.n = *n;
-    j.whole = n->size.in % GROUP == 0 && (uintptr_t)n->x % 16 == 0 && (uintptr_t)n->history % 16 == 0;
+    j.whole = n->size.in % GROUP == 0 && (uintptr_t)n->x % 16 == 0 && (uintptr_t)n->history % 16 == 0 &&
+              (uintptr_t)n->w % 16 == 0;
     if (n->size.batch * n->size.frames * n->size.height * n->size.width == 0)
         return OASIS_OK;
     if (n->size.out <= 16)
