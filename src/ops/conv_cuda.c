@@ -77,22 +77,36 @@ static oasis_status prepare(graph *g, const node *n, struct prepared *p, bool jo
                                           size[0], size[1], before, p->frame);
 }
 
-/* act(conv + bias) + residual by our own kernel. */
+/* The sums alone. */
+static cuda_narrow narrow_sums(const node *n, const struct prepared *p, void *u)
+{
+    const tensor *history = n->in[3];
+    return (cuda_narrow){.size = p->size,
+                         .y = u,
+                         .x = n->in[0]->data,
+                         .history = history && p->size.kt > 1 ? history->data : NULL,
+                         .w = p->weight,
+                         .act = OAS_LINEAR};
+}
+
+/* act(sums + bias) + residual by our own kernel. */
 static oasis_status run_narrow(graph *g, const node *n, const struct prepared *p)
 {
     oas_cuda *c = oas_graph_cuda(g);
-    const tensor *bias = n->in[2], *history = n->in[3], *residual = n->in[4];
+    const tensor *bias = n->in[2], *residual = n->in[4];
     if (g->planning || g->status < 0)
         return g->status;
-    const cuda_narrow narrow = {.size = p->size,
-                                .y = n->out->data,
-                                .x = n->in[0]->data,
-                                .history = history && p->size.kt > 1 ? history->data : NULL,
-                                .w = p->weight,
-                                .bias = bias ? oas_f32(bias) : NULL,
-                                .residual = residual ? residual->data : NULL,
-                                .act = OAS_PARAM(struct conv_param, n)->act};
-    return c->tables.narrow->run(c, &narrow);
+    cuda_narrow whole = narrow_sums(n, p, n->out->data);
+    whole.bias = bias ? oas_f32(bias) : NULL;
+    whole.residual = residual ? residual->data : NULL;
+    whole.act = OAS_PARAM(struct conv_param, n)->act;
+    return c->tables.narrow->run(c, &whole);
+}
+
+static oasis_status sums(oas_cuda *c, const node *n, const struct prepared *p, void *u)
+{
+    const cuda_narrow narrow = narrow_sums(n, p, u);
+    return p->narrow ? c->tables.narrow->run(c, &narrow) : c->tables.conv->forward(c, &p->size, u, p->x, p->weight);
 }
 
 oasis_status oas_conv_cuda(graph *g, const node *n)
@@ -107,7 +121,7 @@ oasis_status oas_conv_cuda(graph *g, const node *n)
     if (g->planning || g->status < 0)
         return g->status;
     u = u ? u : n->out->data;
-    OAS_TRY(c->tables.conv->forward(c, &p.size, u, p.x, p.weight));
+    OAS_TRY(sums(c, n, &p, u));
     if (!n->in[2] && !n->in[4] && act == OAS_LINEAR)
         return OASIS_OK;
     return c->tables.passes->bias_act_residual(c, oas_array(n->out), (cuda_array){u, p.size.type},
@@ -123,7 +137,7 @@ static oasis_status slope(graph *g, const node *n, const struct prepared *p, voi
     int32_t act = OAS_PARAM(struct conv_param, n)->act;
     int64_t rows = oas_rows(n->out);
     if (u)
-        OAS_TRY(c->tables.conv->forward(c, &p->size, u, p->x, p->weight));
+        OAS_TRY(sums(c, n, p, u));
     OAS_TRY(passes->act_slope(c, (cuda_array){e, p->size.type}, (cuda_array){u, p->size.type},
                               n->in[2] ? oas_f32(n->in[2]) : NULL, oas_gradient_of(n->out), oas_gradient_of(n->in[4]),
                               act, rows, p->size.out));
