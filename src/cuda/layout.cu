@@ -1,6 +1,7 @@
 /*
  * Moving pixels, positions and channels: every thread writes a chunk of 8 neighbouring values and finds out where they come
- * from.  Going through the 8 the place is counted on, digit by digit, so that only the first costs divisions.
+ * from.  Going through the 8 the place is counted on, digit by digit, so that only the first costs divisions.  Blocks that
+ * networks have go another way, in tiles (layout_tiles.cu).
  */
 #include "cuda/layout.h"
 #include "cuda/layout_parts.cuh"
@@ -158,6 +159,9 @@ static blocks_job blocks_job_of(cuda_array to, cuda_array from, cuda_array more,
 
 static oasis_status space_to_depth(oas_cuda *c, cuda_array positions, cuda_array pixels, const cuda_blocks *b, bool add)
 {
+    oasis_status s = oas_layout_tiles_to_depth(c, positions, pixels, b, add);
+    if (s != OASIS_E_UNSUPPORTED)
+        return s;
     blocks_job j = blocks_job_of(positions, pixels, OAS_NONE, b, add);
     j.chunks = (j.depth + OAS_CHUNK - 1) / OAS_CHUNK;
     j.items = b->batch * j.positions * j.rows * j.columns * j.chunks;
@@ -171,6 +175,9 @@ static oasis_status space_to_depth(oas_cuda *c, cuda_array positions, cuda_array
 static oasis_status depth_to_space(oas_cuda *c, cuda_array pixels, cuda_array positions, cuda_array more,
                                    const cuda_blocks *b, bool add)
 {
+    oasis_status s = oas_layout_tiles_to_space(c, pixels, positions, more, b, add);
+    if (s != OASIS_E_UNSUPPORTED)
+        return s;
     blocks_job j = blocks_job_of(pixels, positions, more, b, add);
     int64_t width = b->width * b->channels;
     j.chunks = (width + OAS_CHUNK - 1) / OAS_CHUNK;

@@ -53,6 +53,22 @@ static inline cuda_array oas_array_at(cuda_array a, int64_t at)
     return a;
 }
 
+/* Division by a number that the host knows: i / by = (i * factor / 2^32 + i) / 2^shift for i below 2^31. */
+struct oas_divisor {
+    uint32_t by, factor, shift;
+};
+
+/* by from 1 to 2^31 - 1. */
+static inline oas_divisor oas_divisor_of(int64_t by)
+{
+    uint32_t shift = 0;
+    while ((int64_t)1 << shift < by)
+        shift++;
+    uint64_t beyond = ((uint64_t)1 << shift) - (uint64_t)by;
+    oas_divisor d = {(uint32_t)by, (uint32_t)((beyond << 32) / (uint64_t)by + 1), shift};
+    return d;
+}
+
 /* Blocks for `threads` threads that go on in strides when there are more items than fit the GPU several times over. */
 static inline unsigned oas_blocks(const oas_cuda *c, int64_t threads)
 {
@@ -90,6 +106,14 @@ __device__ static inline int64_t oas_place_at(const float *place, int i, int64_t
 {
     float at = place ? place[i] : 0.f;
     return at >= (float)most ? most : at > 0.f ? (int64_t)at : 0;
+}
+
+/* i / d.by, and *rest = i % d.by, in a few instructions; i below 2^31. */
+__device__ static inline uint32_t oas_divide(uint32_t i, const oas_divisor &d, uint32_t *rest)
+{
+    uint32_t q = ((uint32_t)((uint64_t)i * d.factor >> 32) + i) >> d.shift;
+    *rest = i - q * d.by;
+    return q;
 }
 
 /* How many of the 8 values from `at` on lie before `end`. */

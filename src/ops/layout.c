@@ -70,8 +70,8 @@ static bool to_depth_shape(graph *g, node *n)
     if (x->shape.rank != 5 || (s[1] + p->front) % p->f.t != 0 || s[2] % p->f.h != 0 || s[3] % p->f.w != 0)
         return oas_op_refuse(g, "space_to_depth: %s with %d more frames is not made of blocks of %dx%dx%d",
                              oas_shape_text(&x->shape).text, p->front, p->f.t, p->f.h, p->f.w);
-    n->out->shape = OAS_SHAPE5(s[0], (s[1] + p->front) / p->f.t, s[2] / p->f.h, s[3] / p->f.w,
-                               s[4] * p->f.t * p->f.h * p->f.w);
+    n->out->shape =
+        OAS_SHAPE5(s[0], (s[1] + p->front) / p->f.t, s[2] / p->f.h, s[3] / p->f.w, s[4] * p->f.t * p->f.h * p->f.w);
     n->out->dtype = (oas_dtype)p->out;
     return true;
 }
@@ -91,7 +91,8 @@ static oasis_status to_depth_ref(graph *g, const node *n)
                 const float *from = x + (((b * in[1] + source) * in[2] + row) * in[3] + col) * in[4];
                 float *to = y + (((b * out[1] + t / p->f.t) * out[2] + row / p->f.h) * out[3] + col / p->f.w) * out[4];
                 for (int64_t c = 0; c < in[4]; c++)
-                    to[block_channel(p, in[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))] = from[c];
+                    to[block_channel(p, in[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))] =
+                        from[c];
             }
         }
     }
@@ -120,10 +121,9 @@ static void to_depth_stretch(const graph *g, const node *n, int64_t begin, int64
         repeat(&plan, out[4], p->f.w * in[4]);
         size_t read = (size_t)(((b * in[1] + first) * in[2] + y * p->f.h) * in[3] * in[4]);
         size_t written = (size_t)(i * out[3] * out[4]) * oas_dtype_size(to);
-        oas_graph_passes(g)->rearrange((char *)n->out->data + written, to,
-                                       (const char *)n->in[0]->data + read * oas_dtype_size(from), from,
-                                       oas_count(&n->in[0]->shape) - (int64_t)read, NULL, plan.index, plan.period,
-                                       plan.step, out[3] * out[4]);
+        oas_graph_passes(g)->rearrange(
+            (char *)n->out->data + written, to, (const char *)n->in[0]->data + read * oas_dtype_size(from), from,
+            oas_count(&n->in[0]->shape) - (int64_t)read, NULL, plan.index, plan.period, plan.step, out[3] * out[4]);
     }
 }
 
@@ -157,7 +157,8 @@ static void to_depth_backward_slab(void *arg, int64_t slab, int worker)
         int64_t source = t < p->front ? 0 : t - p->front;
         for (int64_t col = 0; col < in[3]; col++) {
             float *to = dx + (((b * in[1] + source) * in[2] + row) * in[3] + col) * in[4];
-            const float *from = dy + (((b * out[1] + t / p->f.t) * out[2] + row / p->f.h) * out[3] + col / p->f.w) * out[4];
+            const float *from =
+                dy + (((b * out[1] + t / p->f.t) * out[2] + row / p->f.h) * out[3] + col / p->f.w) * out[4];
             for (int64_t c = 0; c < in[4]; c++)
                 to[c] += from[block_channel(p, in[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))];
         }
@@ -200,16 +201,30 @@ static oasis_status to_depth_cuda_backward(graph *g, const node *n)
                                             true);
 }
 
+/* A case's blocks; channels 0: by chance. */
+typedef struct block_sample {
+    block_factor f;
+    oas_channel_order order;
+    int64_t channels;
+} block_sample;
+
 static bool to_depth_sample(sampler *s, int i, node *n)
 {
-    static const block_factor factors[] = {{1, 2, 2}, {4, 8, 8}, {1, 8, 8}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
-    if (i >= 2 * (int)(sizeof factors / sizeof *factors))
+    static const block_sample cases[] = {
+        {{1, 2, 2}, OAS_CHANNEL_SLOW, 0}, {{4, 8, 8}, OAS_CHANNEL_FAST, 3},  {{1, 8, 8}, OAS_CHANNEL_SLOW, 3},
+        {{1, 4, 4}, OAS_CHANNEL_FAST, 3}, {{2, 1, 3}, OAS_CHANNEL_SLOW, 0},  {{1, 1, 1}, OAS_CHANNEL_FAST, 3},
+        {{1, 2, 2}, OAS_CHANNEL_SLOW, 3}, {{1, 4, 4}, OAS_CHANNEL_SLOW, 3},  {{4, 8, 8}, OAS_CHANNEL_SLOW, 3},
+        {{3, 4, 4}, OAS_CHANNEL_SLOW, 3}, {{1, 2, 2}, OAS_CHANNEL_SLOW, 24}, {{1, 2, 2}, OAS_CHANNEL_FAST, 12},
+        {{4, 1, 1}, OAS_CHANNEL_FAST, 40}};
+    if (i >= 2 * (int)(sizeof cases / sizeof *cases))
         return false;
-    block_factor f = factors[i / 2];
+    block_factor f = cases[i / 2].f;
+    int64_t channels = cases[i / 2].channels;
     int front = i % 2 ? f.t - 1 : 0;
-    *(struct block_param *)(void *)n->param = (struct block_param){f, i / 2 % 2, front, (int32_t)s->activation};
+    *(struct block_param *)(void *)n->param =
+        (struct block_param){f, (int32_t)cases[i / 2].order, front, (int32_t)s->activation};
     shape size = OAS_SHAPE5(oas_sample_size(s, 1, 2), 2 * f.t - front, f.h * oas_sample_size(s, 1, 4),
-                            f.w * oas_sample_size(s, 1, 5), i % 4 ? 3 : oas_sample_size(s, 1, 65));
+                            f.w * oas_sample_size(s, 1, 5), channels ? channels : oas_sample_size(s, 1, 65));
     n->in[0] = i % 3 ? oas_sample_floats(s, size, 1) : oas_sample_activation(s, size, 1);
     return true;
 }
@@ -265,12 +280,13 @@ static oasis_status to_space_ref(graph *g, const node *n)
         int64_t b = frame / out[1], t = frame % out[1] + p->front;
         for (int64_t row = 0; row < out[2]; row++) {
             for (int64_t col = 0; col < out[3]; col++) {
-                const float *from = x + (((b * in[1] + t / p->f.t) * in[2] + row / p->f.h) * in[3] + col / p->f.w) * in[4];
+                const float *from =
+                    x + (((b * in[1] + t / p->f.t) * in[2] + row / p->f.h) * in[3] + col / p->f.w) * in[4];
                 int64_t to = ((frame * out[2] + row) * out[3] + col) * out[4];
                 for (int64_t c = 0; c < out[4]; c++)
-                    y[to + c] = from[block_channel(p, out[4], c, (int)(t % p->f.t), (int)(row % p->f.h),
-                                                   (int)(col % p->f.w))] +
-                                (add ? add[to + c] : 0.f);
+                    y[to + c] =
+                        from[block_channel(p, out[4], c, (int)(t % p->f.t), (int)(row % p->f.h), (int)(col % p->f.w))] +
+                        (add ? add[to + c] : 0.f);
             }
         }
     }
@@ -287,8 +303,8 @@ static void to_space_stretch(const graph *g, const node *n, int64_t begin, int64
     for (int64_t i = begin; i < end; i++) {
         int64_t y = i % out[2], frame = i / out[2], b = frame / out[1], t = frame % out[1] + p->front;
         for (int64_t k = 0; k < p->f.w * out[4]; k++)
-            plan.index[k] = (int32_t)block_channel(p, out[4], k % out[4], (int)(t % p->f.t), (int)(y % p->f.h),
-                                                   (int)(k / out[4]));
+            plan.index[k] =
+                (int32_t)block_channel(p, out[4], k % out[4], (int)(t % p->f.t), (int)(y % p->f.h), (int)(k / out[4]));
         repeat(&plan, p->f.w * out[4], in[4]);
         size_t read = (size_t)(((b * in[1] + t / p->f.t) * in[2] + y / p->f.h) * in[3] * in[4]);
         int64_t at = i * out[3] * out[4];
@@ -367,13 +383,19 @@ static oasis_status to_space_cuda_backward(graph *g, const node *n)
 
 static bool to_space_sample(sampler *s, int i, node *n)
 {
-    static const block_factor factors[] = {{1, 2, 2}, {4, 1, 1}, {1, 4, 4}, {2, 1, 3}, {1, 1, 1}};
-    if (i >= 2 * (int)(sizeof factors / sizeof *factors))
+    static const block_sample cases[] = {
+        {{1, 2, 2}, OAS_CHANNEL_SLOW, 0},  {{4, 1, 1}, OAS_CHANNEL_FAST, 0}, {{1, 4, 4}, OAS_CHANNEL_SLOW, 0},
+        {{2, 1, 3}, OAS_CHANNEL_FAST, 0},  {{1, 1, 1}, OAS_CHANNEL_SLOW, 0}, {{1, 2, 2}, OAS_CHANNEL_SLOW, 24},
+        {{1, 2, 2}, OAS_CHANNEL_SLOW, 3},  {{1, 4, 4}, OAS_CHANNEL_SLOW, 3}, {{2, 8, 8}, OAS_CHANNEL_SLOW, 3},
+        {{4, 1, 1}, OAS_CHANNEL_FAST, 40}, {{1, 2, 2}, OAS_CHANNEL_FAST, 12}};
+    if (i >= 2 * (int)(sizeof cases / sizeof *cases))
         return false;
-    block_factor f = factors[i / 2];
+    block_factor f = cases[i / 2].f;
     int drop = i % 2 ? f.t - 1 : 0;
-    *(struct block_param *)(void *)n->param = (struct block_param){f, i / 2 % 2, drop, (int32_t)s->activation};
-    int64_t batch = oas_sample_size(s, 1, 2), frames = oas_sample_size(s, 1, 3), c = oas_sample_size(s, 1, 50);
+    oas_dtype out = i % 3 == 1 ? OAS_F32 : s->activation;
+    *(struct block_param *)(void *)n->param = (struct block_param){f, (int32_t)cases[i / 2].order, drop, (int32_t)out};
+    int64_t batch = oas_sample_size(s, 1, 2), frames = oas_sample_size(s, 1, 3);
+    int64_t c = cases[i / 2].channels ? cases[i / 2].channels : oas_sample_size(s, 1, 50);
     int64_t h = oas_sample_size(s, 1, 5), w = oas_sample_size(s, 1, 5);
     n->in[0] = oas_sample_activation(s, OAS_SHAPE5(batch, frames, h, w, c * f.t * f.h * f.w), 1);
     if (i % 3)

@@ -1,8 +1,9 @@
 /*
  * The passes of the GPU that no op shows alone: the optimiser, frames and weights of convolution, pictures, activations
- * of mixed types, sums over many rows.  Every one against plain loops here, in both types, on views that are and are not
+ * of mixed types, sums over many rows, blocks in tiles.  Every one against plain loops here, in both types, on views that are and are not
  * aligned to 16 bytes, with rows of a multiple of 8 values and odd ones, and what lies behind the result untouched.
  */
+#include "cuda/layout.h"
 #include "cuda/passes.h"
 #include "image/resize.h"
 #include "ops/op.h"
@@ -447,6 +448,52 @@ static void test_finish(void **state)
     drop_all();
 }
 
+/* ---- blocks ---------------------------------------------------------------------------------------------------------- */
+
+/* Tiles move what lies at multiples of 16 bytes, single values anything else: the same bits. */
+static void blocks(const cuda_blocks *b, int from_type, int to_type, bool add)
+{
+    int64_t positions = (b->frames + b->front) / b->t,
+            pixels = b->batch * b->frames * b->height * b->width * b->channels;
+    int64_t all = b->batch * positions * b->t * b->height * b->width * b->channels;
+    for (int back = 0; back < 2; back++) {
+        int64_t from_count = back ? all : pixels, to_count = back ? pixels : all;
+        array *side[2][3];
+        for (int offset = 0; offset < 2; offset++) {
+            f.random = 7;
+            side[offset][0] = make(from_count, from_type, offset, 1);
+            side[offset][1] = make(to_count, to_type, offset, 1);
+            side[offset][2] = make(pixels, 0, offset, 1);
+            cuda_array to = side[offset][1]->on, from = side[offset][0]->on, more = side[offset][2]->on;
+            const struct cuda_layout *t = f.c->tables.layout;
+            assert_int_equal(back ? t->depth_to_space(f.c, to, from, b->copies ? oas_array(NULL) : more, b, add)
+                                  : t->space_to_depth(f.c, to, from, b, add),
+                             OASIS_OK);
+        }
+        float *single = fetch(side[1][1]);
+        assert_false(memcmp(single, side[1][1]->v, (size_t)to_count * sizeof *single) == 0);
+        expect(back ? "depth_to_space in tiles" : "space_to_depth in tiles", side[0][1], single, 0);
+        free(single);
+        drop_all();
+    }
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    static const cuda_blocks cases[] = {
+        {1, 2, 14, 22, 3, 1, 2, 2, 0, false, false}, {2, 1, 8, 20, 3, 1, 4, 4, 0, false, false},
+        {1, 5, 16, 40, 3, 4, 8, 8, 3, false, false}, {1, 1, 6, 10, 24, 1, 2, 2, 0, false, false},
+        {1, 5, 3, 3, 40, 4, 1, 1, 3, true, false},   {2, 1, 4, 14, 12, 1, 2, 2, 0, true, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int way = 0; way < 16; way++) {
+            cuda_blocks b = cases[i];
+            b.copies = way & 8;
+            blocks(&b, way & 1, way >> 1 & 1, way & 4);
+        }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -467,7 +514,7 @@ int main(void)
         cmocka_unit_test(test_activations), cmocka_unit_test(test_simple),    cmocka_unit_test(test_sums),
         cmocka_unit_test(test_adamw),       cmocka_unit_test(test_adamw_all), cmocka_unit_test(test_gradient_checks),
         cmocka_unit_test(test_history),     cmocka_unit_test(test_weights),   cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_finish),
+        cmocka_unit_test(test_finish),      cmocka_unit_test(test_blocks),
     };
     if (oas_cuda_count() == 0) {
         printf("no GPU, nothing to test\n");

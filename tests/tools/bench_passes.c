@@ -166,6 +166,54 @@ static oasis_status shuffle4_add(int64_t rows, int64_t d)
     return oas_cuda_layout.depth_to_space(c, floats(0), halves(1), floats(2), &b, false);
 }
 
+/* Four frames of 1280x720, or that halved until the pixels are `rows`, in blocks of PyTorch's order. */
+static cuda_blocks decoder_blocks(int64_t rows, int64_t d, int32_t side)
+{
+    int64_t height = 720;
+    while (height > 1 && 4 * height * (height * 16 / 9) > rows)
+        height /= 2;
+    return (cuda_blocks){4, 1, height, height * 16 / 9, d, 1, side, side, 0, false, false};
+}
+
+static oasis_status decoder_unshuffle(int64_t rows, int64_t d, int32_t side)
+{
+    cuda_blocks b = decoder_blocks(rows, d, side);
+    return oas_cuda_layout.space_to_depth(c, halves(0), floats(1), &b, false);
+}
+
+static oasis_status decoder_unshuffle8(int64_t rows, int64_t d)
+{
+    return decoder_unshuffle(rows, d, 8);
+}
+
+static oasis_status decoder_unshuffle4(int64_t rows, int64_t d)
+{
+    return decoder_unshuffle(rows, d, 4);
+}
+
+static oasis_status decoder_unshuffle2(int64_t rows, int64_t d)
+{
+    return decoder_unshuffle(rows, d, 2);
+}
+
+static oasis_status decoder_shuffle2(int64_t rows, int64_t d)
+{
+    cuda_blocks b = decoder_blocks(rows, d, 2);
+    return oas_cuda_layout.depth_to_space(c, halves(0), halves(1), NONE, &b, false);
+}
+
+static oasis_status decoder_shuffle2_add(int64_t rows, int64_t d)
+{
+    cuda_blocks b = decoder_blocks(rows, d, 2);
+    return oas_cuda_layout.depth_to_space(c, floats(0), halves(1), floats(2), &b, false);
+}
+
+static oasis_status decoder_frames(int64_t rows, int64_t d)
+{
+    cuda_blocks b = {1, 4, rows / 4, 1, d, 4, 1, 1, 0, true, false};
+    return oas_cuda_layout.depth_to_space(c, halves(0), halves(1), NONE, &b, false);
+}
+
 static oasis_status repeat_pixels(int64_t rows, int64_t d)
 {
     return oas_cuda_layout.repeat_pixels(c, halves(0), halves(1), rows / 192 / 4, 192, d);
@@ -246,6 +294,15 @@ static const bench_case FRAMES[] = {
     {"unshuffle 8, slow", unshuffle8, 6}, {"charbonnier", charbonnier, 12},     {"motion", motion, 12},
     {"spectrum 16", spectrum, 12},        {"gradient, 4 levels", gradient, 12},
 };
+
+static const bench_case PIXELS_IN[] = {{"decoder, unshuffle 8", decoder_unshuffle8, 6},
+                                       {"decoder, unshuffle 4", decoder_unshuffle4, 6},
+                                       {"decoder, unshuffle 2", decoder_unshuffle2, 6},
+                                       {"decoder, shuffle, add", decoder_shuffle2_add, 10}};
+
+static const bench_case SHUFFLE[] = {{"decoder, shuffle 2", decoder_shuffle2, 4}};
+
+static const bench_case IN_TIME[] = {{"decoder, frames 4", decoder_frames, 4}};
 
 static const bench_case FLAT[] = {{"adamw", adamw, 36}, {"sum_squares", sum_squares, 4}, {"resize x4", resize, 4}};
 
@@ -332,6 +389,11 @@ int main(int argc, char **argv)
     TIME(PIXELS, (int64_t)5 * 192 * 192, 96);
     printf("frames\n");
     TIME(FRAMES, (int64_t)24 * 5 * 192 * 192, 3);
+    printf("the tiny decoder's, four frames of 1280x720\n");
+    TIME(PIXELS_IN, (int64_t)4 * 720 * 1280, 3);
+    TIME(SHUFFLE, (int64_t)4 * 360 * 640, 24);
+    TIME(SHUFFLE, (int64_t)4 * 180 * 320, 48);
+    TIME(IN_TIME, (int64_t)4 * 90 * 160, 96);
     printf("weights and pictures\n");
     TIME(FLAT, 16 << 20, 1);
     oas_cuda_free(&c);
