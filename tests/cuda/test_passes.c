@@ -1,7 +1,8 @@
 /*
  * The passes of the GPU that no op shows alone: the optimiser, frames and weights of convolution, pictures, activations
- * of mixed types, sums over many rows, blocks in tiles.  Every one against plain loops here, in both types, on views that are and are not
- * aligned to 16 bytes, with rows of a multiple of 8 values and odd ones, and what lies behind the result untouched.
+ * of mixed types, sums over many rows, blocks in tiles.  Every one against plain loops here (tiles: against what moves
+ * single values), in both types, on views that are and are not aligned to 16 bytes, with rows of a multiple of 8 values
+ * and odd ones, and what lies behind the result untouched.
  */
 #include "cuda/layout.h"
 #include "cuda/passes.h"
