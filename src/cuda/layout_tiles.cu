@@ -1,9 +1,9 @@
 /*
- * Moving pixels to channels and back at the speed of memory, for the blocks that networks have.  A thread moves a tile: C
- * channels of H x W pixels of a block, of one frame.  Its values lie in few runs on either side, which are read in pieces of
- * 4 to 16 bytes, all at once; where they go a warp's threads exchange pieces first, so that each store fills whole stretches
- * of memory.  Places are counted in 32 bits.  Where channels come last in a block (channel_fast), a row of its pixels is one
- * pixel of more channels, and tiles are 8 channels of it.
+ * Moving pixels to channels and back at the speed of memory, for the blocks that networks have.  A thread moves a tile:
+ * C channels of H x W pixels of a block, of one frame.  Its values lie in few runs on either side, which are read in
+ * pieces of 4 to 16 bytes, all at once; where they go a warp's threads exchange pieces first, so that each store fills
+ * whole stretches of memory.  Places are counted in 32 bits.  Where channels come last in a block (channel_fast), a row
+ * of its pixels is one pixel of more channels, and tiles are 8 channels of it.
  */
 #include "cuda/layout_parts.cuh"
 #include "cuda/values.cuh"
@@ -13,9 +13,9 @@ struct tiles_job {
     uint32_t items; /* tiles */
     /* An item's digits, the last one first: channels, rows of a block, columns, rows, frames. */
     oas_divisor chunks, parts, columns, rows, times, block_frames;
-    int32_t channels, height, width, frames; /* of the pixels */
-    int32_t positions, depth, front;         /* frames of the positions, their channels, and pixels' frames before frame 0 */
-    int32_t chunk_step, row_step, channel_step; /* in a position: from a tile to that of the next channels, rows, channel */
+    int32_t channels, height, width, frames;    /* of the pixels */
+    int32_t positions, depth, front;            /* frames of the positions, their channels; frames before frame 0 */
+    int32_t chunk_step, row_step, channel_step; /* in a position, to the next tile of channels, of rows; channel */
     bool copies, add;
 };
 
@@ -92,7 +92,7 @@ template <int N, class T> __device__ static inline void store_run(T *to, int at,
 template <int C, int H, int W> struct tile {
     enum {
         VALUES = C * H * W,
-        PIXEL_RUN = C % OAS_CHUNK ? W * C : C,             /* all channels of a row of pixels, or some of one */
+        PIXEL_RUN = C % OAS_CHUNK ? W * C : C,            /* all channels of a row of pixels, or some of one */
         POSITION_RUN = H > 1 || W == 1 ? (int)VALUES : W, /* all, or a row's of one channel */
         LONGEST = (int)PIXEL_RUN > (int)POSITION_RUN ? (int)PIXEL_RUN : (int)POSITION_RUN
     };
@@ -202,7 +202,8 @@ __device__ static inline tile_place place_of_item(const tiles_job &j, uint32_t i
     return p;
 }
 
-template <int C, int H, int W> __device__ static inline int pixels_at(const tiles_job &j, const tile_place &p, int frame)
+template <int C, int H, int W>
+__device__ static inline int pixels_at(const tiles_job &j, const tile_place &p, int frame)
 {
     int y = (p.row * (int)j.parts.by + p.part) * H;
     return (((p.sample * j.frames + frame) * j.height + y) * j.width + p.column * W) * j.channels + p.chunk * C;
@@ -336,17 +337,17 @@ static bool make_job(tiles_job *j, const cuda_blocks &b, tile_size tile, int64_t
     j->row_step = b.channel_fast ? (int32_t)b.channels : b.w;
     j->channel_step = (int32_t)place;
     j->copies = b.copies;
-    j->items = (uint32_t)(b.batch * times * b.height * b.width * b.channels /
-                          (tile.channels * tile.height * tile.width));
+    j->items =
+        (uint32_t)(b.batch * times * b.height * b.width * b.channels / (tile.channels * tile.height * tile.width));
     return true;
 }
 
 #define LAUNCH(c, kernel, tile, j)                                                                                     \
     do {                                                                                                               \
         auto chosen = (tile).channels != 3 ? (tile).width == 1 ? kernel<OAS_CHUNK, 1, 1> : kernel<OAS_CHUNK, 2, 2>     \
-                      : (tile).width == 2          ? kernel<3, 2, 2>                                                  \
-                      : (tile).width == 4          ? kernel<3, 1, 4>                                                  \
-                                                   : kernel<3, 1, 8>;                                                 \
+                      : (tile).width == 2  ? kernel<3, 2, 2>                                                           \
+                      : (tile).width == 4  ? kernel<3, 1, 4>                                                           \
+                                           : kernel<3, 1, 8>;                                                          \
         OAS_LAUNCH(c, chosen, oas_blocks(c, (j).items), OAS_BLOCK, 0, j);                                              \
     } while (0)
 
