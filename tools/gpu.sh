@@ -209,6 +209,9 @@ if wanted pytorch; then
     row "ours over that" "$(compute '%.2f; %.2f' 'a / b, c / d' "$ours" "$plain" "$few" "$plain_few")" "1.3"
     row "PyTorch: heads 4,4,4, Wan VAE decoder" "$(compute '%.2f frames/s' a "$theirs_vae")" ""
     row "ours over that" "$(compute %.2f 'a / b' "$vae" "$theirs_vae")" "1.3"
+    plain_vae=$(figure torch.log plain_vae_fps)
+    row "PyTorch without torch.compile: the same" "$(compute '%.2f frames/s' a "$plain_vae")" ""
+    row "ours over that" "$(compute %.2f 'a / b' "$vae" "$plain_vae")" "1.3"
     row "PyTorch: a network of SeedVR2-3B's shape" "$(compute '%.2f frames/s' a "$seed")" ""
     row "ours (4,4,4, tiny decoder) over that" "$(compute %.1f 'a / b' "$ours" "$seed")" "6.2"
 fi

@@ -109,16 +109,10 @@ __device__ static inline void place_groups(const narrow_job &j, int *place)
 
 /* ---- results --------------------------------------------------------------------------------------------------------- */
 
-/* act(x), as near as bf16 results need. */
-__device__ static inline float quick_act(int act, float x)
-{
-    return act == OAS_CUDA_SILU ? __fdividef(x, 1.f + __expf(-x)) : oas_cuda_act(act, x);
-}
-
 __device__ static inline uint32_t finished(int act, float a, float b, const float bias[2], uint32_t residual)
 {
-    return oas_bf16_pair(quick_act(act, a + bias[0]) + oas_bf16_load((uint16_t)residual),
-                         quick_act(act, b + bias[1]) + oas_bf16_load((uint16_t)(residual >> 16)));
+    return oas_bf16_pair(oas_cuda_act_in(1, act, a + bias[0]) + oas_bf16_load((uint16_t)residual),
+                         oas_cuda_act_in(1, act, b + bias[1]) + oas_bf16_load((uint16_t)(residual >> 16)));
 }
 
 /* A lane has two outputs at a time, of two pixels.  Of a product all is read before anything is written. */

@@ -154,7 +154,7 @@ static __global__ void act_kernel(act_job j)
         add_bias(j, i, n, u);
         OAS_UNROLL
         for (int k = 0; k < OAS_CHUNK; k++)
-            u[k] = oas_cuda_act(j.act, u[k]) + residual[k];
+            u[k] = oas_cuda_act_in(j.y.dtype, j.act, u[k]) + residual[k];
         oas_store8(j.y, i, u, n, j.wide);
     }
 }

@@ -361,14 +361,14 @@ template <int K> static __global__ void channel_norm_kernel(oas_row_walk w, chan
         oas_lane_row<K> x;
         float v[OAS_CHUNK], gamma[OAS_CHUNK];
         x.start(w, j.x, row);
-        float r = sqrtf((float)w.d) / fmaxf(sqrtf(square_sum(x)), LEAST_LENGTH);
+        float r = sqrtf((float)w.d) * rsqrtf(fmaxf(square_sum(x), LEAST_LENGTH * LEAST_LENGTH));
         OAS_UNROLL
         for (int k = 0; k < x.chunks(); k++) {
             x.get(k, v);
             x.load(k, gamma, j.gamma, x.column(k));
             OAS_UNROLL
             for (int i = 0; i < OAS_CHUNK; i++)
-                v[i] = oas_cuda_act(j.act, v[i] * r * gamma[i]);
+                v[i] = oas_cuda_act_in(j.y.dtype, j.act, v[i] * r * gamma[i]);
             x.store(k, j.y, v);
         }
     }

@@ -9,7 +9,7 @@ paper     The paper's network: frames unshuffled by 4x8x8 and projected to laten
           blocks of 1536, 12 heads of 128, 8960 wide inside; time and prompt folded into constants, as in our converted
           model) with 4 global, 4 own-frame and 4 window (3x5x5) heads, or 1, 3 and 8 ("few"), then our conditional tiny decoder of the widths
           128, 64, 48, 24 or Wan2.1's video decoder (base width 96; a latent at a time, with its published memory).
-plain     The same with the tiny decoder as PyTorch runs it line by line: only attention is fused.
+plain     The same as PyTorch runs it line by line: only attention is fused.
 seedvr2   A network of SeedVR2-3B's shape: its video autoencoder (causal 3D convolutions, 128, 256, 512, 512 channels, two
           residuals a level in the encoder and three in the decoder, 8 in space, 4 in time, 16 latent channels; slices of 4
           frames, as published) around its transformer (32 blocks of 2560, 20 heads of 128, SwiGLU of 6912, text of 58
@@ -717,6 +717,11 @@ def plain(s, pictures):
             {"transformer": lambda: net(pixels), "decoder": lambda: tiny(z, pixels)})
     net.counts = (1, 3, 8)
     measure("plain_few_tiny", s, lambda: step_of(pictures, net, tiny), {"transformer": lambda: net(pixels)})
+    net.counts = (4, 4, 4)
+    Norm.fast["channels"] = channel_norm_silu
+    wan = WanDecoder(s)
+    del Norm.fast["channels"]
+    measure("plain_vae", s, lambda: step_of(pictures, net, wan), {})
 
 
 def step_of(pictures, net, decoder):
