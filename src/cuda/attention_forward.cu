@@ -75,6 +75,8 @@ static oasis_status launch(oas_cuda *c, const attention_args *part)
     attention_args a = *part;
     a.tiles = part_tiles(&a, WALK::ROWS);
     size_t bytes = (size_t)(WALK::ROWS + WALK::BUFFERS * 2 * WALK::STAGE) * HD * sizeof(uint16_t);
+    if (bytes > (size_t)c->shared_bytes) /* wide heads, on chips other than those of data centers */
+        return oas_attention_forward_plain(c, part);
     auto kernel = forward_kernel<WALK, HD, MT, WARPS, SPLIT>;
     if (!OAS_ALLOW_SHARED(kernel, bytes))
         return OASIS_E_DEVICE;

@@ -46,7 +46,7 @@ typedef struct cuda_narrow {
 } cuda_narrow;
 
 struct cuda_narrow_conv {
-    bool (*accepts)(const cuda_convolution *s);
+    bool (*accepts)(const oas_cuda *c, const cuda_convolution *s);
     oasis_status (*run)(oas_cuda *c, const cuda_narrow *n);
 };
 

@@ -22,7 +22,8 @@ enum {
     GROUP = 8, /* inputs that lie side by side in 16 bytes */
     MOST_CHANNELS = 64,
     MOST_GROUPS = TAPS * MOST_CHANNELS / GROUP + 1,
-    MOST_SHARED = 110 << 10 /* bytes, so that a processor of compute capability 9 has two blocks */
+    MOST_SHARED = 110 << 10, /* bytes, so that a processor of compute capability 9 has two blocks */
+    STATIC_SHARED = 1 << 10  /* of places, and what the system takes of a block's */
 };
 
 struct narrow_job {
@@ -233,18 +234,20 @@ static narrow_job job_of(const cuda_convolution *s)
     return j;
 }
 
-/* Twice 4 rows a block where shared memory allows. */
-static int rows_of(const narrow_job *j)
+/* Twice 4 rows a block where shared memory allows, which differs between chips; 0: not even 4. */
+static int rows_of(const oas_cuda *c, const narrow_job *j)
 {
-    return shared_bytes(j, 2) <= MOST_SHARED ? 2 : 1;
+    int there = c->shared_bytes - STATIC_SHARED;
+    size_t most = (size_t)(there < MOST_SHARED ? there : (int)MOST_SHARED);
+    return shared_bytes(j, 2) <= most ? 2 : shared_bytes(j, 1) <= most ? 1 : 0;
 }
 
-static bool accepts(const cuda_convolution *s)
+static bool accepts(const oas_cuda *c, const cuda_convolution *s)
 {
     if (s->type != 1 || s->k != 3 || s->in > MOST_CHANNELS || s->out > MOST_CHANNELS || s->out % 2 != 0)
         return false;
     narrow_job j = job_of(s);
-    return shared_bytes(&j, 1) <= MOST_SHARED;
+    return rows_of(c, &j) > 0;
 }
 
 template <int NT, int MT> static oasis_status launch(oas_cuda *c, narrow_job j)
@@ -263,7 +266,7 @@ template <int NT, int MT> static oasis_status launch(oas_cuda *c, narrow_job j)
 
 template <int NT> static oasis_status launch_rows(oas_cuda *c, const narrow_job &j)
 {
-    return rows_of(&j) == 2 ? launch<NT, 2>(c, j) : launch<NT, 1>(c, j);
+    return rows_of(c, &j) == 2 ? launch<NT, 2>(c, j) : launch<NT, 1>(c, j);
 }
 
 static oasis_status run(oas_cuda *c, const cuda_narrow *n)

@@ -57,6 +57,7 @@ struct oas_cuda {
     cuda_tables tables;
     int index;                  /* of the GPU */
     int processors;             /* streaming multiprocessors */
+    int shared_bytes;           /* shared memory that a block may have, at most */
     void *dense, *conv, *fused; /* what the libraries keep: handles, plans */
     void (*close)(oas_cuda *c); /* frees that; NULL where there is none */
     void *waiting;              /* an event: waits sleep at it; NULL where they watch, which is quicker */

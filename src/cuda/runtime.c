@@ -122,6 +122,7 @@ static oasis_status open_gpu(oas_cuda *c, bool beside, oasis_message *message)
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 or newer is needed",
                         c->index, p.name, p.major, p.minor);
     c->processors = p.multiProcessorCount;
+    c->shared_bytes = (int)p.sharedMemPerBlockOptin;
     if (!make_streams(c, beside))
         return oas_fail(message, OASIS_E_DEVICE, "GPU %d: no stream: %s", c->index,
                         cudaGetErrorString(cudaGetLastError()));

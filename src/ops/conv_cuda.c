@@ -54,7 +54,7 @@ static oasis_status prepare(graph *g, const node *n, struct prepared *p, bool jo
                                  .kt = (int32_t)oas_conv_frames(x, w),
                                  .k = (int32_t)oas_last(w, 0),
                                  .type = (int32_t)x->dtype};
-    p->narrow = c->tables.narrow->accepts(&p->size);
+    p->narrow = c->tables.narrow->accepts(c, &p->size);
     int64_t before = joins || !p->narrow ? p->size.kt - 1 : 0;
     if (before > 0)
         p->joined = oas_scratch(g, (size_t)(size[0] * (size[1] + before) * p->frame) * oas_dtype_size(x->dtype));

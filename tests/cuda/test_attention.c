@@ -238,6 +238,15 @@ static void older_gpu(bool older)
         unsetenv("OASIS_EMULATED_SM80");
 }
 
+/* A GPU whose blocks have so many bytes of shared memory. */
+static void smaller_gpu(oas_cuda *c, int bytes)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", bytes);
+    setenv("OASIS_EMULATED_SHARED", text, 1);
+    c->shared_bytes = bytes;
+}
+
 /* The library's kernels, on the emulated GPU; a real one has them where it has the library. */
 static void fused(bool on)
 {
@@ -348,6 +357,13 @@ static void check_case(oas_cuda *c, const attention_case *o, int number)
     forward_anew(c, &again, n, o->batch * p.queries * o->heads);
     older_gpu(false);
     compare(c, "out by older kernels", again.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);
+    const int shared_bytes = c->shared_bytes;
+    older_gpu(true);
+    smaller_gpu(c, 99 << 10); /* as of compute capability 8.6 and 8.9 */
+    forward_anew(c, &again, n, o->batch * p.queries * o->heads);
+    smaller_gpu(c, shared_bytes);
+    older_gpu(false);
+    compare(c, "out with little shared memory", again.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);
     fused(true);
     forward_anew(c, &again, n, o->batch * p.queries * o->heads);
     compare(c, "out by the library", again.out, o->dtype, p.out, n, 0, TOLERANCE[o->dtype]);

@@ -4,6 +4,7 @@
  * single values), in both types, on views that are and are not aligned to 16 bytes, with rows of a multiple of 8 values
  * and odd ones, and what lies behind the result untouched.
  */
+#include "cuda/conv.h"
 #include "cuda/layout.h"
 #include "cuda/passes.h"
 #include "image/resize.h"
@@ -509,13 +510,32 @@ static int teardown(void **state)
     return 0;
 }
 
+/* A convolution of two frames of 48 channels wants more shared memory than a block has on smaller chips; of 24 it fits. */
+static void test_narrow_fits(void **state)
+{
+    (void)state;
+    const int shared_bytes = f.c->shared_bytes;
+    cuda_convolution wide = {1, 2, 8, 8, 48, 48, 2, 3, 1}, slim = {1, 2, 8, 8, 24, 24, 1, 3, 1}, odd = slim,
+                     flat = slim;
+    odd.out = 23;
+    flat.k = 1;
+    f.c->shared_bytes = 227 << 10;
+    assert_true(f.c->tables.narrow->accepts(f.c, &wide));
+    f.c->shared_bytes = 99 << 10;
+    assert_false(f.c->tables.narrow->accepts(f.c, &wide));
+    assert_true(f.c->tables.narrow->accepts(f.c, &slim));
+    assert_false(f.c->tables.narrow->accepts(f.c, &odd));
+    assert_false(f.c->tables.narrow->accepts(f.c, &flat));
+    f.c->shared_bytes = shared_bytes;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_activations), cmocka_unit_test(test_simple),    cmocka_unit_test(test_sums),
         cmocka_unit_test(test_adamw),       cmocka_unit_test(test_adamw_all), cmocka_unit_test(test_gradient_checks),
         cmocka_unit_test(test_history),     cmocka_unit_test(test_weights),   cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_finish),      cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_finish),      cmocka_unit_test(test_blocks),    cmocka_unit_test(test_narrow_fits),
     };
     if (oas_cuda_count() == 0) {
         printf("no GPU, nothing to test\n");

@@ -20,6 +20,7 @@ oasis_status oas_cuda_open(oas_cuda **out, int index, bool beside, oasis_message
         return oas_fail_memory(message, sizeof *c, "the GPU");
     c->index = index;
     c->processors = 4;
+    c->shared_bytes = 227 << 10;
     *out = c;
     return OASIS_OK;
 }
