@@ -60,7 +60,7 @@ while read -r file; do
     while read -r line length; do
         complain "$file:$line: function of $length lines, at most $limit"
     done < <(awk -v limit="$limit" '$0 == "{" { start = NR } $0 == "}" && start { if (NR - start - 1 > limit) print start, NR - start - 1; start = 0 }' "$file")
-done < <(find src cli include tools -name '*.[ch]' | sort)
+done < <(find src cli include tools bench -name '*.[ch]' | sort)
 
 # ---- the libraries -----------------------------------------------------------------------------------------------------
 # Names with two underscores at the front are the sanitizers' and the linker's.

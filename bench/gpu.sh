@@ -1,7 +1,7 @@
 #!/bin/bash
 # On a machine with an NVIDIA GPU, CUDA, cuBLAS and cuDNN: builds for it, checks on it, measures, and prints one table.
 # At most ten minutes in all; what is not done by then is left out, and said so.
-#   tools/gpu.sh [--prebuilt DIR] [--only PARTS] [BUILD]
+#   bench/gpu.sh [--prebuilt DIR] [--only PARTS] [BUILD]
 #     BUILD           folder to build in, default build-cuda
 #     --prebuilt DIR  build nothing: DIR has the program, its libraries and the test programs
 #     --only PARTS    of tests, compare, nano, large, train, pytorch (needs a python3 with PyTorch), with commas between
@@ -194,7 +194,7 @@ fi
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------------
 if wanted pytorch; then
     say "PyTorch"
-    timed torch.log 300 python3 tools/bench/pytorch.py --seconds "$(left)" || failed=1
+    timed torch.log 300 python3 bench/pytorch.py --seconds "$(left)" || failed=1
     cat "$logs/torch.log"
     ours=$(figure step-tiny.log step_fps) vae=$(figure step-vae.log step_fps)
     theirs=$(figure torch.log paper_tiny_fps) theirs_vae=$(figure torch.log paper_vae_fps) seed=$(figure torch.log seedvr2_fps)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The figures of doc/large.md in one go: Wan2.1-1.3B's size with random weights, to 1280x720.
 #
-#   tools/bench/large.sh [BUILD] [CLIP]
+#   bench/large.sh [BUILD] [CLIP]
 #
 #   BUILD   folder with the program, default build
 #   CLIP    at least FRAMES frames, default samples/sample.mp4

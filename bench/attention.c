@@ -1,7 +1,7 @@
 /*
  * Measures the attention kernels against the machine's own peak, in one run:
  *
- *   cc -O2 -Iinclude -Isrc tools/bench/attention.c build/liboasis_core.a -ldnnl -ljansson -fopenmp -lm -o attention
+ *   cc -O2 -Iinclude -Isrc bench/attention.c build/liboasis_core.a -ldnnl -ljansson -fopenmp -lm -o attention
  *   ./attention [threads [level (0 to 4) [part of a name]]]
  *
  * Times are the best of up to 200 calls in 1.5 s; FLOPs count the pairs that are seen.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What PyTorch reaches where oasis is measured: whole steps of 33 frames from 320x180 to 1280x720, on one GPU.
 
-    python3 tools/bench/pytorch.py [--seconds N] [--only paper,plain,seedvr2] [--tiny]
+    python3 bench/pytorch.py [--seconds N] [--only paper,plain,seedvr2] [--tiny]
 
 Two networks with random weights, in bf16, written for PyTorch alone (torch.compile and channels last where they help):
 
