@@ -108,7 +108,7 @@ static void test_resume(void **state)
 
 /* ---- passes as one launch ---------------------------------------------------------------------------------------------- */
 
-enum { LAUNCHED_STEPS = 6 };
+enum { LAUNCHED_STEPS = 4 };
 
 /* Trains with passes as one launch or not, into a folder; what became of the passes. */
 static oasis_train_launches launched(oasis_train_options o, bool on, const char *output)
@@ -156,7 +156,7 @@ static void test_launched(void **state)
     expect_same(&o, 2 * LAUNCHED_STEPS - 2);
 }
 
-/* A discriminator that has its full weight from the third step on: of five passes from then the first is called. */
+/* A discriminator that has its full weight from the third step on: of the passes from then the first is called. */
 static void test_judged(void **state)
 {
     (void)state;
@@ -182,11 +182,11 @@ static void test_called(void **state)
     expect_same(&o, 0);
     o = small(OASIS_STAGE_ONE_STEP, "cuda", "");
     o.adversarial = 0.1;
-    o.adversarial_start = 4; /* before that, passes are as without it */
+    o.adversarial_start = 2; /* before that, passes are as without it */
     o.middle = 0;
     o.discriminator_width = 4;
     o.r1 = 1;
-    expect_same(&o, 3);
+    expect_same(&o, 1);
 }
 
 /* A GPU that is not there, and a name that is none. */
