@@ -19,8 +19,8 @@ oasis_status oas_layout_l2_pool_backward(oas_cuda *c, float *dx, cuda_array y, c
                                          const cuda_windows *w);
 
 /*
- * layout_tiles.cu: space_to_depth and depth_to_space of common blocks, at the speed of memory.  OASIS_EOF: not of these
- * blocks or arrays, and nothing was done.
+ * layout_tiles.cu: space_to_depth and depth_to_space of common blocks, at the speed of memory.  OASIS_E_UNSUPPORTED:
+ * not of these blocks or arrays, and nothing was done.
  */
 oasis_status oas_layout_tiles_to_depth(oas_cuda *c, cuda_array positions, cuda_array pixels, const cuda_blocks *b,
                                        bool add);

@@ -313,13 +313,24 @@ static bool fits(cuda_array a)
     return (uintptr_t)a.data % 16 == 0;
 }
 
-/* The job without its arrays; `times`: frames to go through.  false: it has no tiles, or not in 32 bits. */
-static bool make_job(tiles_job *j, const cuda_blocks &b, tile_size tile, int64_t times)
+/*
+ * `times`: frames to go through.  false: the blocks have no tiles, or not in 32 bits, or an array lies where they cannot be
+ * moved.
+ */
+static bool make_job(tiles_job *j, tile_size *chosen, cuda_array to, cuda_array from, cuda_array more,
+                     const cuda_blocks *blocks, int64_t times, bool add)
 {
+    const cuda_blocks b = with_joined_rows(blocks);
+    const tile_size tile = tile_of(b);
     int64_t place = (int64_t)b.t * b.h * b.w, positions = (b.frames + b.front) / b.t;
     int64_t values = b.batch * positions * b.t * b.height * b.width * b.channels;
-    if (tile.channels == 0 || values < 1 || values > INT32_MAX)
+    if (tile.channels == 0 || values < 1 || values > INT32_MAX || !fits(to) || !fits(from) || !fits(more))
         return false;
+    *chosen = tile;
+    j->to = to;
+    j->from = from;
+    j->more = more;
+    j->add = add;
     j->chunks = oas_divisor_of(b.channels / tile.channels);
     j->parts = oas_divisor_of(b.h / tile.height);
     j->columns = oas_divisor_of(b.width / b.w);
@@ -354,15 +365,10 @@ static bool make_job(tiles_job *j, const cuda_blocks &b, tile_size tile, int64_t
 oasis_status oas_layout_tiles_to_depth(oas_cuda *c, cuda_array positions, cuda_array pixels, const cuda_blocks *b,
                                        bool add)
 {
-    cuda_blocks joined = with_joined_rows(b);
-    tile_size tile = tile_of(joined);
+    tile_size tile;
     tiles_job j;
-    if (!fits(positions) || !fits(pixels) || !make_job(&j, joined, tile, (b->frames + b->front) / b->t * b->t))
+    if (!make_job(&j, &tile, positions, pixels, OAS_NONE, b, (b->frames + b->front) / b->t * b->t, add))
         return OASIS_E_UNSUPPORTED;
-    j.to = positions;
-    j.from = pixels;
-    j.more = OAS_NONE;
-    j.add = add;
     LAUNCH(c, to_depth_tiles, tile, j);
     return oas_launched();
 }
@@ -370,15 +376,10 @@ oasis_status oas_layout_tiles_to_depth(oas_cuda *c, cuda_array positions, cuda_a
 oasis_status oas_layout_tiles_to_space(oas_cuda *c, cuda_array pixels, cuda_array positions, cuda_array more,
                                        const cuda_blocks *b, bool add)
 {
-    cuda_blocks joined = with_joined_rows(b);
-    tile_size tile = tile_of(joined);
+    tile_size tile;
     tiles_job j;
-    if (!fits(positions) || !fits(pixels) || !fits(more) || !make_job(&j, joined, tile, b->frames))
+    if (!make_job(&j, &tile, pixels, positions, more, b, b->frames, add))
         return OASIS_E_UNSUPPORTED;
-    j.to = pixels;
-    j.from = positions;
-    j.more = more;
-    j.add = add;
     LAUNCH(c, to_space_tiles, tile, j);
     return oas_launched();
 }
