@@ -27,6 +27,17 @@ typedef struct upscale_sizes {
     oas_dtype compute;
 } upscale_sizes;
 
+/* Frames of a window in time, and from one to the next. */
+static inline int oas_window_frames(const upscale_sizes *s)
+{
+    return (s->window_latents - 1) * OAS_LATENT_FRAMES + 1;
+}
+
+static inline int oas_step_frames(const upscale_sizes *s)
+{
+    return (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES;
+}
+
 /* Bytes an upscaler needs, by purpose. */
 typedef struct upscale_memory {
     size_t arena;     /* the largest of projecting, restoring and decoding */

@@ -357,7 +357,7 @@ static bool plan_networks(graph *g, const upscale_sizes *s, upscale_memory *m, u
         OAS_SHAPE5(s->at_once, s->window_latents, s->rows.window, s->columns.window, model->file.config.in_dim));
     double windows = (double)s->rows.count * s->columns.count / s->at_once; /* calls */
     ok = ok && plan_step(g, m, &work->window, windows, plan_blend(g, oas_restore(g, model, window)));
-    work->restore = part_of(&work->window, 1. / ((s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES));
+    work->restore = part_of(&work->window, 1. / oas_step_frames(s));
     m->restore = m->step;
     tensor *latent =
         oas_tensor(g, OAS_F32, OAS_SHAPE5(s->at_once, 1, s->rows.window, s->columns.window, model->file.config.in_dim));

@@ -39,21 +39,11 @@ void oasis_upscaler_calibrate(oasis_upscaler *u)
 
 /* ---- what it says about itself -------------------------------------------------------------------------------------------- */
 
-static int window_frames(const upscale_sizes *s)
-{
-    return (s->window_latents - 1) * OAS_LATENT_FRAMES + 1;
-}
-
-static int step_frames(const upscale_sizes *s)
-{
-    return (s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES;
-}
-
 int oas_delay(const oasis_upscaler *u)
 {
     /* Nobody waits for frames that a GPU works at before it gets more to do. */
-    int on_way = u->device->cuda ? step_frames(&u->sizes) : 0;
-    return window_frames(&u->sizes) + 1 + on_way;
+    int on_way = u->device->cuda ? oas_step_frames(&u->sizes) : 0;
+    return oas_window_frames(&u->sizes) + 1 + on_way;
 }
 
 void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
@@ -61,7 +51,7 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
     const upscale_sizes *s = &u->sizes;
     *plan = (oasis_plan){.width = s->out_width,
                          .height = s->out_height,
-                         .window_frames = window_frames(s),
+                         .window_frames = oas_window_frames(s),
                          .window_height = s->rows.window * OAS_LATENT_PIXELS,
                          .window_width = s->columns.window * OAS_LATENT_PIXELS,
                          .windows = s->rows.count * s->columns.count,
@@ -75,7 +65,7 @@ void oasis_upscaler_plan(const oasis_upscaler *u, oasis_plan *plan)
                          .limit_bytes = u->memory_limit,
                          .seconds_per_frame = oas_estimate_seconds(&u->work, &u->rates),
                          .prepare_seconds = (double)u->planned.weights / u->rates.prepared_bytes,
-                         .step_frames = step_frames(s),
+                         .step_frames = oas_step_frames(s),
                          .window_flops = oas_work_flops(&u->work.window),
                          .window_seconds = oas_work_seconds(&u->work.window, &u->rates.restore),
                          .latent_flops = oas_work_flops(&u->work.first),

@@ -29,15 +29,10 @@ typedef struct trial {
     double first, seconds; /* until the first frame came; for those measured */
 } trial;
 
-static int64_t step_of(const upscale_sizes *s)
-{
-    return (int64_t)(s->window_latents - s->shared_latents) * OAS_LATENT_FRAMES;
-}
-
 /* All frames that `steps` steps take, after the first window. */
 static int64_t frames_of(const upscale_sizes *s, int steps)
 {
-    return (int64_t)(s->window_latents - 1) * OAS_LATENT_FRAMES + 1 + (steps + 1) * step_of(s);
+    return (int64_t)oas_window_frames(s) + (int64_t)(steps + 1) * oas_step_frames(s);
 }
 
 static double frame_bytes(const upscale_sizes *s)
@@ -214,7 +209,7 @@ static void take_rates(const oasis_upscaler *u, const trial *t, upscale_rates *r
 static void try_upscaler(oasis_upscaler *u, upscale_rates *rates)
 {
     const upscale_sizes *s = &u->sizes;
-    trial t = {.step = step_of(s)};
+    trial t = {.step = oas_step_frames(s)};
     double step = oas_estimate_seconds(&u->work, rates) * (double)t.step;
     double room = FRAME_BYTES / (frame_bytes(s) * (double)t.step) - WARM_STEPS - 1; /* for steps */
     double more = fmin(fmin(ENOUGH_SECONDS / step, room), MOST_STEPS);
@@ -236,7 +231,7 @@ static void try_upscaler(oasis_upscaler *u, upscale_rates *rates)
 static double part_to_try(const oasis_upscaler *u)
 {
     const upscale_sizes *s = &u->sizes;
-    double step = oas_estimate_seconds(&u->work, &u->rates) * (double)step_of(s);
+    double step = oas_estimate_seconds(&u->work, &u->rates) * (double)oas_step_frames(s);
     return fmin(1, fmin(STEP_SECONDS / step, FRAME_BYTES / (frame_bytes(s) * (double)frames_of(s, WARM_STEPS))));
 }
 
