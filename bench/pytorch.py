@@ -696,32 +696,29 @@ def measure(name, s, step, parts):
         figure(f"{name}_gb", torch.cuda.max_memory_allocated() * 1e-9, "GB", "memory at the peak")
 
 
-def paper(s, pictures):
-    net, tiny = Transformer(s, (4, 4, 4)), TinyDecoder(s)
+def measure_paper(name, s, pictures, plain):
+    net, tiny = Transformer(s, (4, 4, 4), plain), TinyDecoder(s, plain)
     pixels = pictures.enlarged()
     z = net(pixels)
-    measure("paper_tiny", s, lambda: step_of(pictures, net, tiny),
+    measure(f"{name}_tiny", s, lambda: step_of(pictures, net, tiny),
             {"transformer": lambda: net(pixels), "decoder": lambda: tiny(z, pixels)})
     net.counts = (1, 3, 8)
-    measure("paper_few_tiny", s, lambda: step_of(pictures, net, tiny), {"transformer": lambda: net(pixels)})
+    measure(f"{name}_few_tiny", s, lambda: step_of(pictures, net, tiny), {"transformer": lambda: net(pixels)})
     net.counts = (4, 4, 4)
+    if plain:
+        Norm.fast["channels"] = channel_norm_silu
     wan = WanDecoder(s)
-    measure("paper_vae", s, lambda: step_of(pictures, net, wan), {"decoder": lambda: wan(z, pixels)})
+    if plain:
+        del Norm.fast["channels"]
+    measure(f"{name}_vae", s, lambda: step_of(pictures, net, wan), {} if plain else {"decoder": lambda: wan(z, pixels)})
+
+
+def paper(s, pictures):
+    measure_paper("paper", s, pictures, False)
 
 
 def plain(s, pictures):
-    net, tiny = Transformer(s, (4, 4, 4), plain=True), TinyDecoder(s, plain=True)
-    pixels = pictures.enlarged()
-    z = net(pixels)
-    measure("plain_tiny", s, lambda: step_of(pictures, net, tiny),
-            {"transformer": lambda: net(pixels), "decoder": lambda: tiny(z, pixels)})
-    net.counts = (1, 3, 8)
-    measure("plain_few_tiny", s, lambda: step_of(pictures, net, tiny), {"transformer": lambda: net(pixels)})
-    net.counts = (4, 4, 4)
-    Norm.fast["channels"] = channel_norm_silu
-    wan = WanDecoder(s)
-    del Norm.fast["channels"]
-    measure("plain_vae", s, lambda: step_of(pictures, net, wan), {})
+    measure_paper("plain", s, pictures, True)
 
 
 def step_of(pictures, net, decoder):
