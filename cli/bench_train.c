@@ -150,8 +150,9 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 /* How a GPU is driven: passes as one launch, a launch for every op, or that with a wait after it. */
 typedef enum driving { AS_ONE, APART, WAITED } driving;
 
-static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source, void *user, driving how, measured *m,
-                            oasis_message *message)
+/* warm: steps that are not counted; they touch memory and make kernels, and on a GPU record what becomes one launch. */
+static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source, void *user, driving how, int warm,
+                            measured *m, oasis_message *message)
 {
     oasis_trainer *t = NULL;
     oasis_train_report report = {0};
@@ -161,11 +162,10 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
         return s;
     oasis_trainer_wait_for_each(t, how == WAITED);
     oasis_trainer_launch_apart(t, how == APART);
-    /* The first steps touch memory and make kernels, and on a GPU those are recorded that become one launch. */
-    for (int i = 0; i < (o->batch == GPU_BATCH ? GPU_WARM : WARM) && s == OASIS_OK; i++)
+    for (int i = 0; i < warm && s == OASIS_OK; i++)
         s = oasis_trainer_step(t, &report);
-    oasis_stage_time warm[OASIS_MAX_STAGES];
-    int known = oasis_trainer_times(t, warm);
+    oasis_stage_time first[OASIS_MAX_STAGES];
+    int known = oasis_trainer_times(t, first);
     double start = now(), seconds = 0, used = processor_seconds();
     for (m->steps = 0; s == OASIS_OK && !cli_signal() && (seconds < LEAST_SECONDS || m->steps < 4); m->steps++) {
         s = oasis_trainer_step(t, &report);
@@ -176,7 +176,7 @@ static oasis_status measure(const oasis_train_options *o, oasis_clip_fn *source,
     m->memory = most_memory() - before;
     m->stages = oasis_trainer_times(t, m->stage);
     for (int i = 0; i < known; i++)
-        m->stage[i].seconds -= warm[i].seconds;
+        m->stage[i].seconds -= first[i].seconds;
     oasis_trainer_cost(t, &m->cost);
     m->launches = oasis_trainer_launches(t);
     if (s < 0)
@@ -279,18 +279,19 @@ static oasis_status find(findings *f, oasis_train_options *o, shelf *clips, oasi
     f->gpu = s == OASIS_OK && cost.peak <= 0;
     f->peak = cost.peak;
     f->batch = o->batch = f->gpu ? GPU_BATCH : BATCH;
+    const int warm = f->gpu ? GPU_WARM : WARM;
     if (s == OASIS_OK && f->gpu)
         s = oasis_bench(NULL, "peak", o->device, o->threads, take_peak, &f->peak, message);
     if (s == OASIS_OK)
-        s = measure(o, take_ready, clips, AS_ONE, &f->ready, message);
+        s = measure(o, take_ready, clips, AS_ONE, warm, &f->ready, message);
     if (s == OASIS_OK && f->gpu && !cli_signal())
-        s = measure(o, take_ready, clips, APART, &f->apart, message);
+        s = measure(o, take_ready, clips, APART, warm, &f->apart, message);
     if (s == OASIS_OK && f->gpu && !cli_signal())
-        s = measure(o, take_ready, clips, WAITED, &f->each, message);
+        s = measure(o, take_ready, clips, WAITED, warm, &f->each, message);
     if (s == OASIS_OK)
         s = oasis_dataset_open(&set, o, message);
     if (s == OASIS_OK)
-        s = measure(o, oasis_dataset_clip, set, AS_ONE, &f->real, message);
+        s = measure(o, oasis_dataset_clip, set, AS_ONE, warm, &f->real, message);
     oasis_dataset_close(&set);
     return s;
 }
