@@ -1,7 +1,7 @@
 /*
  * Small ops of channels.
  *   norm_affine   y = LN(x) * gain + bias                      Wan's norm before cross-attention
- *   add_repeated  y = x + b b b ...                            a constant for every token, a table for every sample
+ *   add_repeated  y = x + b b b ...                            a table for every sample, an offset of channels
  *   soft_clamp    y = limit tanh(x / limit)                    the first layer of TAEHV
  */
 #include "cuda/passes.h"

@@ -38,9 +38,8 @@ tensor *oas_linear(graph *g, tensor *x, const linear *layer, oas_activation act,
 
 /* A convolution of 1x1 or 3x3 pixels and kt frames, stride 1, zeros beyond the picture, causal in time. */
 typedef struct conv {
-    tensor
-        *weight;  /* [out, in, kt, k, k], the oldest frame first, or [out, kt*in, k, k], the newest first; k = 1 or 3 */
-    tensor *bias; /* [out] float, or NULL */
+    tensor *weight; /* [out,in,kt,k,k], the oldest frame first, or [out,kt*in,k,k], the newest first; k = 1 or 3 */
+    tensor *bias;   /* [out] float, or NULL */
 } conv;
 
 /*
