@@ -91,7 +91,8 @@ static void gate_backward_slab(void *arg, int64_t slab, int worker)
     const tensor *m = n->in[2];
     int64_t d = oas_last(n->out, 0), rows = oas_rows(n->out), begin = slab * t->sums.slab;
     int64_t end = begin + t->sums.slab < rows ? begin + t->sums.slab : rows;
-    float *dx = oas_gradient_of(n->in[0]), *db = oas_gradient_of(n->in[1]), *sum = t->sums.partial + slab * 2 * d;
+    float *dx = oas_gradient_of(n->in[0]), *db = oas_gradient_of(n->in[1]);
+    float *sum = t->sums.partial + slab * t->sums.columns;
     float *whole = oas_gradient_of(n->in[3]) ? sum + d : NULL;
     const float *dy = oas_gradient_of(n->out), *gate = gate_of(n);
     for (int64_t i = begin * d; i < end * d; i += d) {
@@ -115,7 +116,7 @@ static oasis_status gate_backward(graph *g, const node *n)
 {
     struct rows_task t;
     int64_t d = oas_last(n->out, 0);
-    if (!rows_task_start(g, n, 2 * d, &t))
+    if (!rows_task_start(g, n, n->in[3] ? 2 * d : d, &t))
         return g->status;
     oas_pool_run(oas_graph_pool(g), t.sums.slabs, gate_backward_slab, &t);
     float *dm = oas_gradient_of(n->in[2]);
